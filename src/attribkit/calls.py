@@ -1,0 +1,100 @@
+"""A model call: as it is about to leave (LLMCall), and what happened (CallRecord)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from attribkit.attribution import Attribution
+from attribkit.cost import Cost
+from attribkit.usage.model import Usage
+
+__all__ = ["CallRecord", "CallStatus", "Hop", "LLMCall", "Reply"]
+
+CallStatus = Literal["ok", "error", "cancelled", "abandoned", "rejected"]
+Hop = Literal["inherited", "carried", "adopted", "restored", "extracted", "none"]
+
+
+class LLMCall(NamedTuple):
+    """A model call that is about to leave, as its client knows it. Lives as long as the call; holds no prompt text
+    beyond `body`, which is the client's own object and is never stored."""
+
+    client: str
+    """The SDK: openai, anthropic, ..."""
+    provider: str
+    """Who makes the model, in the words of the price engine: openai, azure, anthropic, gemini, ..."""
+    api: str
+    """chat, responses, embeddings, images, speech, transcriptions, messages, ..."""
+    url: str
+    """The client's base URL, or the whole URL."""
+    model: str | None
+    stream: bool = False
+    body: Mapping[str, Any] | None = None
+    """The JSON body, for dialects that say things there; None when there is none."""
+    headers: Mapping[str, str] | None = None
+    """Headers that the user set, lower-case names; None when unknown."""
+    batch: bool = False
+    region: str | None = None
+
+
+class Reply(NamedTuple):
+    """What came back, reduced to facts: no content."""
+
+    usage: Mapping[str, Any] | None = None
+    """The raw usage object."""
+    model: str | None = None
+    service_tier: str | None = None
+    response_id: str | None = None
+    http_status: int | None = None
+    headers: Mapping[str, str] | None = None
+    """Response headers, for gateway ids and stated costs."""
+    chunks: int = 0
+    """Events of a stream that were read."""
+    characters: int = 0
+    """Characters of output text that were read, for an estimate when the stream was cut."""
+    problem: str | None = None
+    """What was wrong with the reply (not JSON, empty), when something was."""
+
+
+class CallRecord(NamedTuple):
+    """One attempt on the wire: what happened and what it cost. Times are UTC nanoseconds since the epoch."""
+
+    call_id: str
+    operation_id: str
+    attempt: int
+    """Retry depth: 0 for the first attempt."""
+    started_ns: int
+    duration_ns: int | None
+    first_chunk_ns: int | None
+    """Nanoseconds from start to the first chunk of a stream."""
+    client: str
+    provider: str
+    gateway: str | None
+    """The dialect of the gateway, None when the call went to a host that is not one."""
+    host: str
+    api: str
+    requested_model: str | None
+    served_model: str | None
+    requested_tier: str | None
+    served_tier: str | None
+    region: str | None
+    batch: bool
+    stream: bool
+    status: CallStatus
+    http_status: int | None
+    error: str | None
+    """The exception's class name, or a short reason; never its message, which can hold content."""
+    response_id: str | None
+    gateway_request_id: str | None
+    trace_id: str | None
+    span_id: str | None
+    usage: Usage
+    cost: Cost
+    attribution: Attribution
+    hop: Hop
+
+    @property
+    def usd(self) -> Decimal | None:
+        """The cost in USD, None when unpriced."""
+        return self.cost.usd

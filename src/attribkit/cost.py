@@ -1,0 +1,49 @@
+"""What a call cost, line by line, with where the price came from."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+__all__ = ["Cost", "CostLine", "CostStatus"]
+
+CostStatus = Literal["priced", "free", "unpriced", "estimated"]
+
+
+class CostLine(NamedTuple):
+    """One meter: quantity x unit price. `unit_price` is USD per one unit (one token, one request, one second)."""
+
+    meter: str
+    quantity: int | Decimal
+    unit_price: Decimal
+    usd: Decimal
+
+
+class Cost(NamedTuple):
+    """An exact cost. `usd` is None exactly when `status` is "unpriced"; "free" is 0 and says why in `reason`."""
+
+    usd: Decimal | None
+    status: CostStatus
+    lines: tuple[CostLine, ...] = ()
+    price_version: str = ""
+    """The version of the price catalog, and of the overrides when one applied."""
+    reason: str | None = None
+    """Why the call is unpriced or free, or how it was estimated."""
+    list_usd: Decimal | None = None
+    """At list price, before the organisation's overrides; None when unpriced."""
+    stated_usd: Decimal | None = None
+    """What the gateway or provider said the call cost, kept beside ours."""
+    priced_as: str | None = None
+    """The catalog row that priced it, as "seller/model"."""
+    price_date: str | None = None
+    """The ISO date from which that row holds."""
+
+    @classmethod
+    def unknown(cls, reason: str, *, price_version: str = "", stated_usd: Decimal | None = None) -> Cost:
+        """Return an explicit "unpriced"."""
+        return cls(None, "unpriced", (), price_version, reason, None, stated_usd)
+
+    @classmethod
+    def free(cls, reason: str, *, price_version: str = "") -> Cost:
+        """Return an explicit zero."""
+        return cls(Decimal(0), "free", (), price_version, reason, Decimal(0))

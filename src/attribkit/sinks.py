@@ -1,0 +1,37 @@
+"""Who is told of a call: the protocols that the pipeline speaks and that ledger, telemetry and budgets keep."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attribkit.attribution import Attribution
+from attribkit.calls import CallRecord, LLMCall
+
+__all__ = ["CallSpan", "Sink", "SpanSource"]
+
+
+class Sink(Protocol):
+    """Takes finished attempts. Must not block for longer than a system call, and must not raise for its own faults."""
+
+    def finished(self, record: CallRecord) -> None:
+        """Take one attempt; when this returns, the record is safe as far as this sink promises."""
+
+
+class CallSpan(Protocol):
+    """The span of one operation, whoever opened it."""
+
+    trace_id: str | None
+    span_id: str | None
+
+    def traceparent(self) -> str | None:
+        """Return the W3C traceparent of this span, None when nothing records it."""
+
+    def end(self, record: CallRecord) -> None:
+        """Close the span with the operation's last attempt."""
+
+
+class SpanSource(Protocol):
+    """Opens the span of an operation, or finds the one that another instrumentor has opened for it."""
+
+    def start(self, call: LLMCall, attribution: Attribution, started_ns: int) -> CallSpan | None:
+        """Return the span to report on, None when nothing records."""

@@ -1,0 +1,515 @@
+"""The attribution in force: the one ContextVar, and what opens, carries and restores a scope."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+
+from attribkit.attribution import WELL_KNOWN, Attribution
+from attribkit.errors import ConfigurationError
+from attribkit.ids import new_id
+
+__all__ = [
+    "EMPTY",
+    "Scope",
+    "attributed",
+    "carry",
+    "current",
+    "entrypoint",
+    "in_force",
+    "observe_workflows",
+    "restored",
+    "scope",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+HopName = Literal["inherited", "carried", "adopted", "restored", "extracted", "none"]
+
+_IDENTITY = frozenset({"tenant_id", "user_id", "session_id", "workflow_id"})
+
+
+class Scope:
+    """What the ContextVar holds: the attribution, how it arrived, and what is under way in it. Never changed."""
+
+    __slots__ = ("attribution", "hop", "operation")
+
+    def __init__(self, attribution: Attribution, hop: HopName = "inherited", operation: object | None = None) -> None:
+        self.attribution = attribution
+        self.hop: HopName = hop
+        self.operation = operation
+        """The operation that a client patch has under way here; opaque to this room."""
+
+
+EMPTY = Scope(Attribution(), "none")
+_current: ContextVar[Scope] = ContextVar("attribkit", default=EMPTY)
+
+
+def scope() -> Scope:
+    """Return the scope in force; never None."""
+    return _current.get()
+
+
+def current() -> Attribution:
+    """Return the attribution in force. It is empty, not None, when no scope is open."""
+    return _current.get().attribution
+
+
+# -- adopted fields ---------------------------------------------------------------------------------------------------
+
+Adopter = Callable[[], Mapping[str, str] | None]
+_adopters: tuple[Adopter, ...] = ()
+
+
+def add_adopter(adopter: Adopter) -> Callable[[], None]:
+    """Ask `adopter` at every call for fields that a framework carries. Return a function that takes it off again."""
+    global _adopters
+    _adopters = (*_adopters, adopter)
+
+    def remove() -> None:
+        global _adopters
+        _adopters = tuple(a for a in _adopters if a is not adopter)
+
+    return remove
+
+
+def in_force() -> Scope:
+    """Return the scope in force, completed with what a framework's own context says (`adopted`).
+
+    Fields of an open scope win. Where scope and framework name different tenants, neither is certain: the result has
+    no tenant, so that the call is recorded as unattributed rather than guessed.
+    """
+    here = _current.get()
+    for adopter in _adopters:
+        found = adopter()
+        if found:
+            here = adopted(here, found)
+    return here
+
+
+def adopted(here: Scope, found: Mapping[str, str]) -> Scope:
+    """Return `here` completed with `found`; `here` itself when that changes nothing."""
+    have = here.attribution
+    tenant = found.get("tenant_id")
+    if tenant and have.tenant_id and tenant != have.tenant_id:
+        return Scope(have.without("tenant_id"), "none", here.operation)
+    new = {key: value for key, value in found.items() if have.get(key) is None}
+    if not new:
+        return here
+    return Scope(have.merged(new), "adopted", here.operation)
+
+
+# -- opening a scope --------------------------------------------------------------------------------------------------
+
+
+def _leave(token: Token[Scope], entered: Scope, before: Scope) -> None:
+    """Restore exactly; in another Context (a generator closed elsewhere) a token is of no use and nothing may raise."""
+    try:
+        _current.reset(token)
+    except ValueError:
+        if _current.get() is entered:
+            _current.set(before)
+
+
+class restored:
+    """Put a captured scope in force for the length of a block."""
+
+    __slots__ = ("_before", "_scope", "_token")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> Scope:
+        self._before = _current.get()
+        self._token = _current.set(self._scope)
+        return self._scope
+
+    def __exit__(self, *exc: object) -> None:
+        _leave(self._token, self._scope, self._before)
+
+
+class attributed:
+    """Open a scope in which `fields` are in force: `with`, `async with`, or a decorator.
+
+    Inner fields win over outer ones; a field that is None or empty changes nothing. At the end everything is exactly
+    as it was. As a decorator it serves functions, coroutine functions, generators and async generators: the last three
+    carry what was in force where they were *called*, wherever they are awaited or iterated.
+    """
+
+    __slots__ = ("_entered", "_fields")
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+        self._entered: list[tuple[Token[Scope], Scope, Scope]] = []
+
+    def _opened(self) -> Scope:
+        here = _current.get()
+        return Scope(here.attribution.merged(self._fields), "inherited", here.operation)
+
+    def __enter__(self) -> Attribution:
+        before, inner = _current.get(), self._opened()
+        self._entered.append((_current.set(inner), inner, before))
+        return inner.attribution
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._entered:
+            _leave(*self._entered.pop())
+
+    async def __aenter__(self) -> Attribution:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: F) -> F:
+        def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Run:
+            return _Run(self._opened())
+
+        return _decorated(function, opened)
+
+
+# -- workflows --------------------------------------------------------------------------------------------------------
+
+
+class WorkflowSpan(Protocol):
+    """One span around an entrypoint; made current around each step of its body."""
+
+    def enter(self) -> object: ...
+    def exit(self, token: Any) -> None: ...
+    def end(self, error: BaseException | None) -> None: ...
+
+
+WorkflowObserver = Callable[[str, Attribution], WorkflowSpan | None]
+_observer: WorkflowObserver | None = None
+
+
+def observe_workflows(observer: WorkflowObserver | None) -> None:
+    """Let `observer` open a span for every entrypoint that starts; None ends that."""
+    global _observer
+    _observer = observer
+
+
+class _Run:
+    """One run of a decorated callable: its scope, its span, and how both are put in force around each step."""
+
+    __slots__ = ("_before", "_scope", "_span", "_span_token", "_token", "_workflow")
+
+    def __init__(self, scope: Scope, workflow: str | None = None) -> None:
+        self._scope = scope
+        self._workflow = workflow
+        self._span: WorkflowSpan | None = None
+        self._span_token: object = None
+
+    def enter(self) -> None:
+        self._before = _current.get()
+        self._token = _current.set(self._scope)
+        if self._workflow is not None:  # the first step: a generator that nobody iterates has no span
+            if _observer is not None:
+                self._span = _observer(self._workflow, self._scope.attribution)
+            self._workflow = None
+        if self._span is not None:
+            self._span_token = self._span.enter()
+
+    def leave(self) -> None:
+        """Take the scope off again. What the body has opened and not yet closed is kept for its next step."""
+        if self._span is not None:
+            self._span.exit(self._span_token)
+        entered, self._scope = self._scope, _current.get()
+        _leave(self._token, entered, self._before)
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self._span is not None:
+            self._span.end(error)
+            self._span = None
+
+
+def entrypoint(name: str, *, tenant_id: str | Callable[..., object] | None = None, **fields: Any) -> Callable[[F], F]:
+    """Decorate the callable where a request enters the program.
+
+    It sets `workflow=name`, mints a time-ordered `workflow_id` unless one is given or inherited, and opens one
+    `invoke_workflow` span. `tenant_id` and further fields are a dotted path into the call's arguments
+    ("customer.tenant_id": attributes, mapping keys and list indexes), or a callable that gets the call's arguments.
+    `tenant_id`, `user_id`, `session_id` and `workflow_id` have to begin with a parameter's name; another field that
+    does not is taken literally (`feature="doc-summary"`). A path that leads nowhere at run time leaves the field unset.
+
+    Raises ConfigurationError where the decorator stands, when a path names no parameter of the function.
+    """
+    wanted = {key: value for key, value in {"tenant_id": tenant_id, **fields}.items() if value is not None}
+
+    def decorate(function: F) -> F:
+        target = function.__func__ if isinstance(function, (staticmethod, classmethod)) else function
+        signature = inspect.signature(target)
+        sources = {key: _source(key, value, signature, target) for key, value in wanted.items()}
+        paths = any(isinstance(source, _Path) for source in sources.values())
+
+        def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Run:
+            here = _current.get()
+            changes: dict[str, object] = {"workflow": name}
+            if sources:
+                bound = _bound(signature, args, kwargs) if paths else {}
+                for key, source in sources.items():
+                    changes[key] = source(bound, args, kwargs)
+            attribution = here.attribution.merged(changes)
+            if attribution.workflow_id is None:
+                attribution = attribution.merged({"workflow_id": new_id()})
+            return _Run(Scope(attribution, "inherited", here.operation), name)
+
+        return _decorated(function, opened)
+
+    return decorate
+
+
+class _Path:
+    """A dotted path into a call's arguments."""
+
+    def __init__(self, path: str) -> None:
+        self._first, *self._rest = path.split(".")
+
+    def __call__(self, bound: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        value = bound.get(self._first)
+        for name in self._rest:
+            if value is None:
+                return None
+            try:
+                if isinstance(value, Mapping):
+                    value = value.get(name)
+                elif name.isdigit() and isinstance(value, (list, tuple)):
+                    value = value[int(name)]
+                else:
+                    value = getattr(value, name, None)
+            except Exception:
+                return None
+        return value if isinstance(value, (str, int)) or value is None else str(value)
+
+
+def _source(key: str, value: Any, signature: inspect.Signature, function: Callable[..., Any]) -> Callable[..., object]:
+    if callable(value):
+
+        def called(bound: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+            try:
+                return cast(object, value(*args, **kwargs))
+            except Exception:
+                return None
+
+        return called
+    if isinstance(value, str):
+        first = value.split(".", 1)[0]
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        if first in signature.parameters or (takes_any and key in _IDENTITY):
+            return _Path(value)
+        if key in _IDENTITY:
+            raise ConfigurationError(
+                f"entrypoint: {key}={value!r} does not begin with a parameter of {function.__qualname__}"
+                f"({', '.join(signature.parameters)}); give a dotted path into its arguments or a callable",
+                name=key,
+                value=value,
+                allowed=signature.parameters,
+            )
+    return lambda bound, args, kwargs: value
+
+
+def _bound(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
+    bound = signature.bind(*args, **kwargs)  # a wrong call raises the TypeError that it would raise without us
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments.update(arguments.pop(name))
+    return arguments
+
+
+# -- the four kinds of callable ---------------------------------------------------------------------------------------
+
+Opened = Callable[[tuple[Any, ...], dict[str, Any]], _Run]
+
+
+def _decorated(function: F, opened: Opened) -> F:
+    if isinstance(function, staticmethod):
+        return cast(F, staticmethod(_decorated(function.__func__, opened)))
+    if isinstance(function, classmethod):
+        return cast(F, classmethod(_decorated(function.__func__, opened)))
+    if not callable(function):
+        raise ConfigurationError(f"attribkit decorates callables, not {type(function).__name__}", value=function)
+    drive: Callable[[Any, _Run], Any] | None = None
+    if inspect.isasyncgenfunction(function):
+        drive = _drive_async_generator
+    elif inspect.isgeneratorfunction(function):
+        drive = _drive_generator
+    elif inspect.iscoroutinefunction(function):
+        drive = _drive_coroutine
+    if drive is not None:
+        return cast(F, _Deferred(function, opened, drive))
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        run = opened(args, kwargs)
+        run.enter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            run.leave()
+            run.end(error)
+            raise
+        run.leave()
+        later = _DRIVES.get(type(result))
+        if later is not None:  # a plain function that hands back work which has not begun
+            return later(result, run)
+        run.end()
+        return result
+
+    return cast(F, plain)
+
+
+class _Deferred:
+    """A decorated coroutine function, generator function or async generator function.
+
+    Its body runs after the call, so the scope is taken at the call. For `inspect`, asyncio and the frameworks that ask
+    them, it is the kind of function that it decorates: they look at the code object, which is the function's own.
+    """
+
+    def __init__(self, function: Callable[..., Any], opened: Opened, drive: Callable[[Any, _Run], Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._opened = opened
+        self._drive = drive
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._drive(self._function(*args, **kwargs), self._opened(args, kwargs))
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_function":  # not set up yet: copy and pickle ask before __init__ has run
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __reduce__(self) -> str:
+        return self._function.__qualname__
+
+    def __repr__(self) -> str:
+        return repr(self._function)
+
+
+def _drive_generator(inner: Generator[Any, Any, Any], run: _Run) -> Generator[Any, Any, Any]:
+    step: Callable[..., Any] = inner.send
+    sent: tuple[Any, ...] = (None,)
+    try:
+        while True:
+            run.enter()
+            try:
+                item = step(*sent)
+            finally:
+                run.leave()
+            try:
+                step, sent = inner.send, ((yield item),)
+            except GeneratorExit:
+                run.enter()
+                try:
+                    inner.close()
+                finally:
+                    run.leave()
+                run.end()
+                raise
+            except BaseException as error:
+                step, sent = inner.throw, (error,)
+    except StopIteration as stop:
+        run.end()
+        return stop.value
+    except BaseException as error:
+        run.end(error if not isinstance(error, GeneratorExit) else None)
+        raise
+
+
+async def _drive_coroutine(inner: Coroutine[Any, Any, Any], run: _Run) -> Any:
+    run.enter()
+    try:
+        result = await inner
+    except BaseException as error:
+        run.leave()
+        run.end(error)
+        raise
+    run.leave()
+    run.end()
+    return result
+
+
+async def _drive_async_generator(inner: AsyncGenerator[Any, Any], run: _Run) -> AsyncGenerator[Any, Any]:
+    step: Callable[..., Any] = inner.asend
+    sent: tuple[Any, ...] = (None,)
+    try:
+        while True:
+            run.enter()
+            try:
+                item = await step(*sent)
+            finally:
+                run.leave()
+            try:
+                step, sent = inner.asend, ((yield item),)
+            except GeneratorExit:
+                run.enter()
+                try:
+                    await inner.aclose()
+                finally:
+                    run.leave()
+                run.end()
+                raise
+            except BaseException as error:
+                step, sent = inner.athrow, (error,)
+    except StopAsyncIteration:
+        run.end()
+    except BaseException as error:
+        run.end(error if not isinstance(error, GeneratorExit) else None)
+        raise
+
+
+_DRIVES: dict[type, Callable[[Any, _Run], Any]] = {
+    types.CoroutineType: _drive_coroutine,
+    types.GeneratorType: _drive_generator,
+    types.AsyncGeneratorType: _drive_async_generator,
+}
+
+
+@overload
+def carry(work: Coroutine[Any, Any, R]) -> Coroutine[Any, Any, R]: ...
+@overload
+def carry(work: Callable[P, R]) -> Callable[P, R]: ...
+def carry(work: Any) -> Any:
+    """Bind what is in force now to `work`, which will run elsewhere: a callable of any kind, a coroutine object, a
+    generator or an async generator object. Raises ConfigurationError for anything else."""
+    here = _current.get()
+    captured = Scope(here.attribution, "carried" if here.attribution else here.hop)
+    drive = _DRIVES.get(type(work))
+    if drive is not None:
+        return drive(work, _Run(captured))
+    if callable(work):
+        if isinstance(work, functools.partial) or not hasattr(work, "__name__"):
+            target = work.func if isinstance(work, functools.partial) else type(work).__call__
+            kind = _decorated(target, lambda args, kwargs: _Run(captured))
+            if isinstance(work, functools.partial):
+                return functools.partial(kind, *work.args, **work.keywords)
+            return functools.partial(kind, work)
+        return _decorated(work, lambda args, kwargs: _Run(captured))
+    raise ConfigurationError(
+        f"carry() takes a callable, a coroutine or a generator, not {type(work).__name__}", value=work
+    )
+
+
+def well_known(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the well-known fields among a framework's own metadata, as text; `tier` is left to the app."""
+    fields = {}
+    for key in WELL_KNOWN:
+        value = found.get(key)
+        if value is not None and key != "tier" and isinstance(value, (str, int)) and not isinstance(value, bool):
+            fields[key] = str(value)
+    return fields

@@ -12,7 +12,9 @@ __all__ = [
     "AttributionRequired",
     "BudgetExceeded",
     "ConfigurationError",
+    "LedgerBusy",
     "LedgerError",
+    "LedgerUnwritable",
     "PriceDataError",
 ]
 
@@ -82,6 +84,14 @@ class BudgetExceeded(AttribkitError):
 
 class LedgerError(AttribkitError):
     """A ledger that cannot be opened, read or understood."""
+
+
+class LedgerBusy(LedgerError):
+    """Another process holds the ledger's lock for longer than the caller wanted to wait. Nothing was changed."""
+
+
+class LedgerUnwritable(LedgerError):
+    """The ledger's disk is full, read-only or failing. Nothing was changed; the same write may succeed later."""
 
 
 class PriceDataError(AttribkitError):

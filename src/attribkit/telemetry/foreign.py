@@ -1,0 +1,140 @@
+"""Recognises the spans of other GenAI instrumentors, so that one model call does not get two."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attribkit.attribution import Attribution
+from attribkit.telemetry.names import INFERENCE_OPERATIONS, SCOPE, operation_of
+
+__all__ = ["OpenSpans", "attributes_of", "is_inference", "scope_of"]
+
+_FAMILY = re.compile(
+    r"openai|anthropic|langchain|langgraph|litellm|llama|bedrock|genai|gen_ai|vertexai|mistral|cohere|groq|ollama"
+    r"|langfuse|openinference|traceloop|openlit|logfire|mlflow|pydantic[-_.]ai|semantic_kernel|dspy|haystack|agno"
+    r"|crewai|smolagents|autogen",
+    re.IGNORECASE,
+)
+_MAX_OPEN = 2048
+_MAX_SCOPES = 1024
+_NOTHING: Mapping[str, Any] = {}
+
+
+def scope_of(span: Any) -> str:
+    """Return the name of the instrumentation scope that started `span`, "" when it does not say."""
+    scope = getattr(span, "instrumentation_scope", None)
+    name = getattr(scope, "name", "")
+    return name if isinstance(name, str) else ""
+
+
+def attributes_of(span: Any) -> Mapping[str, Any]:
+    """Return a span's attributes as they are now, empty when it does not show them."""
+    attributes = getattr(span, "attributes", None)
+    if not attributes:
+        return _NOTHING
+    try:
+        copied = attributes.copy()  # C speed on the SDK's own mapping, whose `get` and `in` are Python
+        return copied if isinstance(copied, dict) else dict(attributes)
+    except Exception:
+        return dict(attributes)
+
+
+def is_inference(attributes: Mapping[str, Any]) -> bool:
+    """True for the attributes of a span that is one model call, whoever wrote them."""
+    return operation_of(attributes) in INFERENCE_OPERATIONS
+
+
+class _Open:
+    __slots__ = ("attribution", "claimed", "span", "trace_id")
+
+    def __init__(self, span: Any, trace_id: int, attribution: Attribution) -> None:
+        self.span, self.trace_id, self.attribution, self.claimed = span, trace_id, attribution, False
+
+
+class OpenSpans:
+    """The spans of GenAI instrumentors that are under way but not current.
+
+    Callback-based instrumentors (OpenInference and Traceloop on LangChain, Langfuse) start a call's span without making
+    it current, so that it is found by what it has in common with the call: the trace, the attribution in force when
+    each began, and that it is a model call no other call has claimed.
+    """
+
+    def __init__(self) -> None:
+        self._spans: dict[int, _Open] = {}
+        self._family: dict[str, bool] = {}
+        self._lock = threading.Lock()
+
+    def started(self, span: Any, attribution: Attribution) -> None:
+        """Remember `span` if its instrumentation scope is that of a GenAI instrumentor."""
+        scope = scope_of(span)
+        ours = self._family.get(scope)
+        if ours is None:
+            if len(self._family) >= _MAX_SCOPES:
+                self._family.clear()
+            ours = self._family[scope] = scope != SCOPE and _FAMILY.search(scope) is not None
+        if ours:
+            context = span.get_span_context()
+            with self._lock:
+                if len(self._spans) >= _MAX_OPEN:  # spans that nobody ends
+                    del self._spans[next(iter(self._spans))]
+                self._spans[context.span_id] = _Open(span, context.trace_id, attribution)
+
+    def ended(self, span: Any) -> None:
+        """Forget `span`."""
+        if self._spans:
+            self._spans.pop(span.context.span_id, None)
+
+    def claim(self, trace_id: int, attribution: Attribution) -> Any | Literal[False] | None:
+        """Return the open span of the call that begins now, and keep it from being claimed again.
+
+        `trace_id` is that of the current span, 0 when there is none. None when no span fits. False when several fit:
+        then one of them is the call's, no other is needed, but none is taken at a guess, now or later.
+        """
+        if not self._spans:
+            return None
+        with self._lock:
+            fitting = [
+                one
+                for one in self._spans.values()
+                if (not trace_id or one.trace_id == trace_id)
+                and _agree(one.attribution, attribution)
+                and one.span.is_recording()
+                and _is_call(one.span)
+            ]
+            unclaimed = [one for one in fitting if not one.claimed]
+            if not unclaimed:
+                return None
+            for one in unclaimed:
+                one.claimed = True
+            return unclaimed[0].span if len(unclaimed) == 1 else False
+
+
+def _agree(span: Attribution, call: Attribution) -> bool:
+    """True when the span began under the call's attribution, or under less of it (the rest was adopted since)."""
+    return span is call or set(span.fields) <= set(call.fields)
+
+
+def _is_call(span: Any) -> bool:
+    attributes = attributes_of(span)
+    if operation_of(attributes) is not None:
+        return is_inference(attributes)
+    return scope_of(span) == "openinference.instrumentation.langchain" and _is_openinference_model_run(span)
+
+
+def _is_openinference_model_run(span: Any) -> bool:
+    """True when `span` is a model run of OpenInference's LangChain tracer, which writes attributes only at the end
+    (0.1.80): the tracer's own tables of runs and spans say what it is."""
+    module = sys.modules.get("openinference.instrumentation.langchain")
+    try:
+        tracer = module.LangChainInstrumentor()._tracer  # type: ignore[union-attr]
+        span_id = span.get_span_context().span_id
+        for run_id, known in list(tracer._spans_by_run.items()):
+            if known.get_span_context().span_id == span_id:
+                return tracer.run_map[str(run_id)].run_type in ("llm", "chat_model")
+    except Exception:
+        pass
+    return False

@@ -1,0 +1,45 @@
+"""Makes a span current for a while, and puts back what was current before, in whichever Context that happens."""
+
+from __future__ import annotations
+
+from contextvars import Token
+from typing import Any, NamedTuple
+
+__all__ = ["Nested", "enter", "leave"]
+
+
+class Nested(NamedTuple):
+    """What `leave` needs to undo one `enter`."""
+
+    token: Token[Any]
+    entered: Any
+    before: Any
+
+
+def enter(span: Any) -> Nested:
+    """Make `span` the current span: spans that start from now on become its children."""
+    from opentelemetry import context, trace
+
+    before = context.get_current()
+    entered = trace.set_span_in_context(span, before)
+    return Nested(context.attach(entered), entered, before)
+
+
+def leave(nested: Nested) -> None:
+    """Put back what was current before.
+
+    A token of another Context (a generator closed elsewhere, a task's copy) is of no use, and `context.detach` would
+    log a stack trace for it: there, what was current before is set again if ours is still in force, and anything else
+    is left alone.
+    """
+    from opentelemetry import context
+
+    runtime = getattr(context, "_RUNTIME_CONTEXT", None)
+    if runtime is not None:
+        try:
+            runtime.detach(nested.token)
+            return
+        except Exception:
+            pass
+    if context.get_current() is nested.entered:
+        context.attach(nested.before)

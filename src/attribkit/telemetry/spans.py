@@ -1,0 +1,426 @@
+"""Spans of model calls: attribkit's own, or the one that another instrumentor has opened for the call."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from attribkit.attribution import Attribution
+from attribkit.calls import CallRecord, LLMCall
+from attribkit.money import usd_text
+from attribkit.telemetry import names, nesting
+from attribkit.telemetry.attributes import AttributionAttributes, put, text
+from attribkit.telemetry.foreign import OpenSpans, attributes_of, is_inference, scope_of
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+__all__ = ["CallSpans", "NamedSpan", "OwnSpan", "StampedSpan", "Tracers"]
+
+Names = Literal["current", "both"]
+_MAX_CACHED = 1024
+_MAX_INT = 2**63 - 1
+_EXPORTS = "opentelemetry.sdk.trace.export"
+_SAMPLING = "opentelemetry.sdk.trace.sampling"
+_FIXED_SAMPLERS = frozenset({"StaticSampler", "TraceIdRatioBased"})
+
+_PARTS: Mapping[str, tuple[bool, tuple[str, ...]]] = {
+    # meter -> (input?, the parts of all input or output that it is counted in)
+    "input": (True, ()),
+    "cache_read": (True, (names.CACHE_READ,)),
+    "cache_write_5m": (True, (names.CACHE_WRITE,)),
+    "cache_write_1h": (True, (names.CACHE_WRITE,)),
+    "audio_input": (True, ("gen_ai.usage.audio.input_tokens",)),
+    "audio_cache_read": (
+        True,
+        (names.CACHE_READ, "gen_ai.usage.audio.input_tokens", "gen_ai.usage.audio.cache_read.input_tokens"),
+    ),
+    "image_input": (True, ("gen_ai.usage.image.input_tokens",)),
+    "image_cache_read": (
+        True,
+        (names.CACHE_READ, "gen_ai.usage.image.input_tokens", "gen_ai.usage.image.cache_read.input_tokens"),
+    ),
+    "video_input": (True, ()),
+    "output": (False, ()),
+    "audio_output": (False, ("gen_ai.usage.audio.output_tokens",)),
+    "image_output": (False, ("gen_ai.usage.image.output_tokens",)),
+    "video_output": (False, ()),
+}
+_PREVIOUS = (
+    (names.PROVIDER, "gen_ai.system"),
+    (names.CACHE_WRITE, "gen_ai.usage.cache_creation.input_tokens"),
+    (names.COST_AMOUNT, "gen_ai.usage.cost"),
+)
+"""What `semconv="both"` writes besides: names that backends still read."""
+
+
+class Tracers:
+    """Finds the tracer to use: that of the given provider, or of the global one as soon as the app has set it.
+
+    No OpenTelemetry module is imported before the app itself has imported one.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        self._provider = provider
+        self._tracer: Tracer | None = None
+        self._trace: Any = None
+        self._none = False
+        self._unseen: tuple[object, bool] | None = None
+
+    def trace(self) -> Any:
+        """Return the module `opentelemetry.trace`, None while nobody can have opened a span."""
+        if self._trace is None:
+            loaded = "opentelemetry.trace" in sys.modules
+            if loaded or self._provider is not None or "OTEL_PYTHON_TRACER_PROVIDER" in os.environ:
+                from opentelemetry import trace
+
+                self._trace = trace
+        return self._trace
+
+    def tracer(self) -> Tracer | None:
+        """Return a tracer whose spans can be recorded, None while there is none."""
+        if self._tracer is not None or self._none:
+            return self._tracer
+        trace = self.trace()
+        if trace is None:
+            return None
+        provider = self._provider if self._provider is not None else trace.get_tracer_provider()
+        if isinstance(provider, trace.ProxyTracerProvider):
+            return None  # the app has not set one yet
+        tracer: Tracer = provider.get_tracer(names.SCOPE, _version())
+        if isinstance(tracer, trace.NoOpTracer):
+            self._none = True
+            return None
+        self._tracer = tracer
+        return tracer
+
+    def unseen(self, tracer: Any) -> bool:
+        """True when nobody can look at a span of `tracer` between its start and its end.
+
+        Then it makes no difference whether attributes are given at the start or right after, and the second is cheaper
+        (`attributes.put`). It is so when the sampler is one of the SDK's own, and every span processor is the SDK's own
+        exporter or ours.
+        """
+        try:
+            processors = tracer.span_processor._span_processors
+        except AttributeError:
+            return False
+        known = self._unseen
+        if known is None or known[0] is not processors:
+            verdict = _asks_nothing(tracer.sampler) and all(
+                type(one).__module__ == _EXPORTS or getattr(one, "attribkit", False) for one in processors
+            )
+            known = self._unseen = (processors, verdict)
+        return known[1]
+
+
+def _asks_nothing(sampler: Any) -> bool:
+    kind = type(sampler)
+    if kind.__module__ != _SAMPLING:
+        return False
+    if kind.__name__ in _FIXED_SAMPLERS:
+        return True
+    # ParentBased and its kind: as good as what they hand over to.
+    inner = [value for value in vars(sampler).values() if hasattr(value, "should_sample")]
+    return bool(inner) and all(_asks_nothing(one) for one in inner)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("attribkit")
+    except PackageNotFoundError:
+        return ""
+
+
+class NamedSpan:
+    """The identity of a span, for the record and the wire. This one is only pointed at: `end` leaves it as it is."""
+
+    __slots__ = ("_flags", "_span", "span_id", "trace_id")
+    trace_id: str | None
+    span_id: str | None
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        context = span.get_span_context()
+        trace_id, span_id, _, flags = context[:4]
+        self.trace_id = f"{trace_id:032x}"
+        self.span_id = f"{span_id:016x}"
+        self._flags = int(flags)
+
+    def traceparent(self) -> str | None:
+        """Return the W3C traceparent header of this span."""
+        return f"00-{self.trace_id}-{self.span_id}-{self._flags & 255:02x}"
+
+    def attach(self) -> nesting.Nested | None:
+        """Make this span current, so that the HTTP client's span nests under it; None when nothing changes."""
+        return None
+
+    def detach(self, nested: nesting.Nested | None) -> None:
+        """Undo `attach`, in whichever Context."""
+        if nested is not None:
+            nesting.leave(nested)
+
+    def end(self, record: CallRecord) -> None:
+        """Leave the span alone."""
+
+
+class OwnSpan(NamedSpan):
+    """The span that attribkit opened for a call."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self, span: Span, names: Names) -> None:
+        NamedSpan.__init__(self, span)
+        self._names = names
+
+    def attach(self) -> nesting.Nested | None:
+        return nesting.enter(self._span)
+
+    def end(self, record: CallRecord) -> None:
+        """Write what came of the call and end the span when the attempt ended."""
+        span = self._span
+        put(span, _outcome(record, self._names))
+        if record.status in ("error", "rejected"):
+            from opentelemetry.trace import StatusCode
+
+            span.set_status(StatusCode.ERROR)
+        duration = record.duration_ns
+        span.end(record.started_ns + duration if duration is not None else time.time_ns())
+
+
+class StampedSpan(NamedSpan):
+    """Another instrumentor's span of the same call: it gets the attribution and the cost, and ends when its owner says.
+
+    A span can cover several of our calls (a router's fallbacks): then the cost on it is their sum.
+    """
+
+    __slots__ = ()
+
+    def end(self, record: CallRecord) -> None:
+        """Write the cost, unless the owner has ended the span already."""
+        span = self._span
+        if not span.is_recording():
+            return
+        items: dict[str, Any] = {}
+        _write_cost(items, record)
+        if names.COST_USD in items or names.COST_STATUS in items:
+            before = attributes_of(span)
+            if names.CALL_COUNT in before:
+                _add(items, before)
+            else:
+                items[names.CALL_COUNT] = 1
+        _write_call(items, record)
+        put(span, items)
+
+
+class CallSpans:
+    """Opens the span of a model call, or finds the one that another instrumentor has opened (`sinks.SpanSource`).
+
+    `aliases` are further names of attribution fields; `seen_as` changes what spans may know of an attribution; with
+    `own=False` no span is opened, and calls are only stamped on others' spans and tied to the current trace. `current`
+    asks the client patch to make our span the current one around the request (`attach`, `detach`).
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        *,
+        aliases: Mapping[str, str] = names.ALIASES,
+        semconv: Names = "current",
+        own: bool = True,
+        current: bool = False,
+        seen_as: Callable[[Attribution], Attribution] | None = None,
+        attributes: AttributionAttributes | None = None,
+        open_spans: OpenSpans | None = None,
+    ) -> None:
+        self.tracers = Tracers(tracer_provider)
+        self.attributes = attributes if attributes is not None else AttributionAttributes(aliases, seen_as)
+        self.open_spans = open_spans
+        self.current = current
+        self._own = own
+        self._names: Names = semconv
+        self._asked: dict[tuple[str, str, str, str | None, bool], tuple[str, dict[str, Any]]] = {}
+        self._client: Any = None
+
+    def start(self, call: LLMCall, attribution: Attribution, started_ns: int) -> NamedSpan | None:
+        """Return the span to report on; None when nothing records."""
+        tracers = self.tracers
+        trace = tracers.trace()
+        if trace is None:
+            return None
+        here = trace.get_current_span()
+        recording = here.is_recording()
+        if recording and scope_of(here) != names.SCOPE and is_inference(attributes_of(here)):
+            return self._stamp(here, attribution)
+        open_spans = self.open_spans
+        if open_spans is not None:
+            found = open_spans.claim(here.get_span_context().trace_id, attribution)
+            if found is not None:
+                return self._stamp(found, attribution) if found else (NamedSpan(here) if recording else None)
+        tracer = tracers.tracer() if self._own else None
+        if tracer is None:
+            return NamedSpan(here) if recording else None
+        if self._client is None:
+            self._client = trace.SpanKind.CLIENT
+        key = (call.provider or call.client, call.api, call.url, call.model, call.stream)
+        asked = self._asked.get(key)
+        if asked is None:
+            asked = self._ask(key)
+        name, items = asked
+        if tracers.unseen(tracer):
+            span = tracer.start_span(name, None, self._client, None, None, started_ns)
+            if not span.is_recording():
+                return None
+            put(span, items)
+            put(span, self.attributes(attribution))
+        else:
+            known = {**items, **self.attributes(attribution)}
+            span = tracer.start_span(name, None, self._client, known, None, started_ns)
+            if not span.is_recording():
+                return None
+        return OwnSpan(span, self._names)
+
+    def _stamp(self, span: Any, attribution: Attribution) -> StampedSpan:
+        stamp = self.attributes(attribution)
+        have = attributes_of(span)
+        missing = {
+            name: value
+            for name, value in stamp.items()
+            if have.get(name) != value and (name.startswith(names.FIELD_PREFIX) or name not in have)
+        }
+        if missing:
+            put(span, missing)
+        return StampedSpan(span)
+
+    def _ask(self, key: tuple[str, str, str, str | None, bool]) -> tuple[str, dict[str, Any]]:
+        provider, api, url, model, stream = key
+        operation = names.OPERATIONS.get(api, api) or "chat"
+        items: dict[str, Any] = {names.OPERATION: operation, names.PROVIDER: text(provider)}
+        if self._names == "both":
+            items["gen_ai.system"] = items[names.PROVIDER]
+        if model:
+            items[names.REQUEST_MODEL] = text(str(model))
+        if stream:
+            items[names.REQUEST_STREAM] = True
+        try:
+            address = urlsplit(url)
+            host, port = address.hostname, address.port
+        except ValueError:
+            host, port = None, None
+        if host:
+            items[names.SERVER_ADDRESS] = text(host)
+            if port and port != 443:
+                items["server.port"] = port
+        made = (f"{operation} {items[names.REQUEST_MODEL]}" if model else operation, items)
+        if len(self._asked) >= _MAX_CACHED:
+            self._asked.clear()
+        self._asked[key] = made
+        return made
+
+
+# -- what came of a call ----------------------------------------------------------------------------------------------
+
+
+def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
+    items: dict[str, Any] = {}
+    if record.provider:
+        items[names.PROVIDER] = text(record.provider)
+    served = record.served_model
+    if served:
+        items[names.RESPONSE_MODEL] = text(served)
+    if record.response_id:
+        items[names.RESPONSE_ID] = text(record.response_id)
+    usage = record.usage
+    if usage.known or usage.estimated is not None:
+        counted = 0
+        produced = 0
+        for meter, quantity in usage.meters:
+            part = _PARTS.get(meter)
+            if part is not None:
+                tokens = int(quantity)
+                if part[0]:
+                    counted += tokens
+                else:
+                    produced += tokens
+                for name in part[1]:
+                    tokens += items.get(name, 0)
+                    if 0 < tokens <= _MAX_INT:
+                        items[name] = tokens
+                    tokens = int(quantity)
+        if counted <= _MAX_INT and produced <= _MAX_INT:
+            items[names.INPUT_TOKENS] = counted
+            items[names.OUTPUT_TOKENS] = produced
+        if 0 < usage.reasoning_tokens <= _MAX_INT:
+            items[names.REASONING] = usage.reasoning_tokens
+    _write_cost(items, record)
+    if record.requested_tier:
+        items[names.REQUEST_TIER] = text(record.requested_tier)
+    if record.served_tier:
+        items[names.RESPONSE_TIER] = text(record.served_tier)
+    if record.first_chunk_ns is not None:
+        items[names.FIRST_CHUNK] = record.first_chunk_ns / 1e9
+    if record.http_status is not None:
+        items[names.HTTP_STATUS] = record.http_status
+    if record.status != "ok":
+        items[names.ERROR_TYPE] = text(record.error or record.status)
+    _write_call(items, record)
+    if which == "both":
+        for name, previous in _PREVIOUS:
+            if name in items:
+                items[previous] = items[name]
+    return items
+
+
+def _write_cost(items: dict[str, Any], record: CallRecord) -> None:
+    cost = record.cost
+    usd = cost.usd
+    stated = cost.stated_usd
+    if usd is not None:
+        items[names.COST_AMOUNT] = float(usd)
+        items[names.COST_CURRENCY] = "USD"
+        items[names.COST_SOURCE] = "provider" if stated is not None and not cost.lines and stated == usd else "local"
+        items[names.COST_USD] = usd_text(usd)
+    items[names.COST_STATUS] = cost.status
+    if cost.price_version:
+        items[names.PRICE_VERSION] = text(cost.price_version)
+    if cost.reason:
+        items[names.COST_REASON] = text(cost.reason)
+    if stated is not None:
+        items[names.COST_STATED] = usd_text(stated)
+
+
+def _write_call(items: dict[str, Any], record: CallRecord) -> None:
+    items[names.CALL_ID] = record.call_id
+    items[names.OPERATION_ID] = record.operation_id
+    items[names.CALL_STATUS] = record.status
+    items[names.CALL_HOP] = record.hop
+    if record.attempt:
+        items[names.CALL_ATTEMPTS] = record.attempt + 1
+    if record.gateway is not None:
+        items[names.CALL_GATEWAY] = record.gateway
+    if record.gateway_request_id is not None:
+        items[names.GATEWAY_REQUEST_ID] = text(record.gateway_request_id)
+
+
+def _add(items: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Add the cost that an earlier call left on the same span."""
+    items[names.CALL_COUNT] = before[names.CALL_COUNT] + 1
+    earlier = before.get(names.COST_USD)
+    if earlier is not None:
+        try:
+            total = Decimal(earlier) + Decimal(items.get(names.COST_USD, "0"))
+        except InvalidOperation:
+            return
+        items[names.COST_USD] = usd_text(total)
+        items[names.COST_AMOUNT] = float(total)
+        items[names.COST_CURRENCY] = "USD"
+    if before.get(names.COST_STATUS) == "unpriced" or items[names.COST_STATUS] == "unpriced":
+        items[names.COST_STATUS] = "unpriced"
+        items.setdefault(names.COST_REASON, before.get(names.COST_REASON, "one of its calls is unpriced"))

@@ -17,10 +17,12 @@ INPUT_METERS = (
     "image_input",
     "image_cache_read",
     "video_input",
+    "citation_input",
 )
-OUTPUT_METERS = ("output", "audio_output", "image_output", "video_output")
-"""Token meters by direction. "output" includes reasoning. Further meters, not tokens: requests, seconds, characters,
-images, pages, web_search, file_search, code_session, grounding, and what a provider's own dialect adds."""
+OUTPUT_METERS = ("output", "audio_output", "image_output", "video_output", "reasoning_apart")
+"""Token meters by direction. "output" includes reasoning; "reasoning_apart" is reasoning that has a price of its own
+(Perplexity's deep research). Further meters, not tokens: requests, seconds, characters, images, pages, web_search,
+file_search, code_session, grounding, and what a provider's own dialect adds."""
 
 _INPUT, _OUTPUT = frozenset(INPUT_METERS), frozenset(OUTPUT_METERS)
 

@@ -1,0 +1,119 @@
+"""The one way from a raw usage payload to a Usage: which dialect it is, and nothing raised whatever it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attribkit.usage.dialects import anthropic, bedrock, chat_servers, cohere, frameworks, gemini, openai
+from attribkit.usage.model import NO_USAGE, Usage
+
+__all__ = ["read_usage"]
+
+_Reader = Callable[[Mapping[str, Any]], Usage]
+
+_from_chat: _Reader = openai.from_chat
+_CHAT: dict[str, _Reader] = {
+    "xai": chat_servers.from_xai,
+    "openrouter": chat_servers.from_openrouter,
+    "perplexity": chat_servers.from_perplexity,
+    "mistral": chat_servers.from_mistral,
+}
+_ANTHROPIC_ONLY = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "server_tool_use")
+_LANGCHAIN_DETAILS = frozenset(
+    ("cache_read", "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "audio", "reasoning")
+)
+_WRAPPERS = ("usage", "usageMetadata", "usage_metadata", "response", "message", "meta", "body")
+
+
+def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | None = None) -> Usage:
+    """Return what a reply says it consumed. Never raises: absent or impossible usage is `known=False` with problems.
+
+    `provider` and `api` are words of the price engine ("openai", "chat"); the shape of the payload decides where they
+    leave it open. A whole reply is accepted too: its usage object is looked for, and its `model` is taken over.
+    """
+    try:
+        if payload is None:
+            return NO_USAGE
+        if not isinstance(payload, Mapping):
+            return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
+        reader = _reader_for(payload, provider, api)
+        usage = _from_wrapper(payload, provider, api) if reader is None else reader(payload)
+        if usage.meters or usage.stated_usd is not None or not usage.known:
+            return usage
+        return usage._replace(known=False, problems=("every token count is 0 or absent",))
+    except Exception as error:  # a hostile Mapping must not reach the app
+        return NO_USAGE._replace(problems=(f"usage cannot be read: {type(error).__name__}",))
+
+
+def _reader_for(payload: Mapping[str, Any], provider: str, api: str | None) -> _Reader | None:
+    if "prompt_tokens" in payload:
+        return _CHAT.get(provider, _from_chat)
+    if "input_tokens" in payload or "output_tokens" in payload:
+        return _input_output_reader(payload, provider, api)
+    if "promptTokenCount" in payload or "candidatesTokenCount" in payload or "totalTokenCount" in payload:
+        return gemini.from_generate_content
+    if "inputTokens" in payload or "outputTokens" in payload:
+        return bedrock.from_converse
+    if "completion_tokens" in payload or "prompt_cache_hit_tokens" in payload:
+        return _CHAT.get(provider, _from_chat)
+    return _rare_reader(payload, provider)
+
+
+def _input_output_reader(payload: Mapping[str, Any], provider: str, api: str | None) -> _Reader:
+    if api == "langchain":
+        return frameworks.from_langchain
+    if api == "images":
+        return openai.from_images
+    for key in _ANTHROPIC_ONLY:
+        if key in payload:
+            return anthropic.from_messages
+    details = payload.get("input_token_details") or payload.get("output_token_details")
+    if isinstance(details, Mapping) and not _LANGCHAIN_DETAILS.isdisjoint(details):
+        return frameworks.from_langchain
+    if provider == "anthropic" or api == "messages":
+        return anthropic.from_messages
+    if provider in ("xai", "openrouter", "perplexity"):
+        return _CHAT[provider]
+    return openai.from_responses
+
+
+def _rare_reader(payload: Mapping[str, Any], provider: str) -> _Reader | None:
+    if "total_tokens" in payload:
+        return openai.from_embeddings
+    if "billed_units" in payload:
+        return cohere.from_billed_units
+    if "seconds" in payload:
+        return openai.from_duration
+    if "prompt_token_count" in payload:
+        return bedrock.from_llama if "generation_token_count" in payload else gemini.from_generate_content
+    if "inputTokenCount" in payload:
+        return bedrock.from_invocation_metrics
+    if "inputTextTokenCount" in payload:
+        return bedrock.from_titan
+    if "pages_processed" in payload:
+        return chat_servers.from_mistral
+    if provider == "openrouter" and "cost" in payload:
+        return chat_servers.from_openrouter
+    for key in payload:
+        if isinstance(key, str) and key.startswith("gen_ai."):
+            return frameworks.from_otel
+    return None
+
+
+def _from_wrapper(payload: Mapping[str, Any], provider: str, api: str | None) -> Usage:
+    """Look for the usage object inside a reply or a batch line; a few levels deep, so that no loop is endless."""
+    model: str | None = None
+    for _ in range(4):
+        stated = payload.get("model") or payload.get("modelVersion") or payload.get("model_version")
+        if isinstance(stated, str) and stated:
+            model = stated
+        reader = _reader_for(payload, provider, api)
+        if reader is not None:
+            usage = reader(payload)
+            return usage if usage.model or not model else usage._replace(model=model)
+        inner = next((payload[key] for key in _WRAPPERS if isinstance(payload.get(key), Mapping)), None)
+        if inner is None:
+            break
+        payload = inner
+    return NO_USAGE if not payload else NO_USAGE._replace(problems=("no token count that is known",))

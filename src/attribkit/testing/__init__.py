@@ -1,0 +1,7 @@
+"""For the tests of those who use attribkit: a loopback gateway that shows what left the process, and `capture()`."""
+
+from __future__ import annotations
+
+from attribkit.testing.process import CapturedRequest, Gateway, SpendRow
+
+__all__ = ["CapturedRequest", "Gateway", "SpendRow"]

@@ -1,0 +1,1 @@
+"""What the loopback gateway answers, one file for each family of endpoints."""

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "attribkit"
 FLOORS = (
-    ("errors", "money", "ids"),
+    ("errors", "money", "ids", "faults"),
     ("attribution", "usage", "cost", "storage"),
     ("calls", "context", "wire", "settings", "pricing", "budgets"),
     ("sinks", "gateways"),

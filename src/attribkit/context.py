@@ -18,6 +18,7 @@ __all__ = [
     "EMPTY",
     "Scope",
     "attributed",
+    "bound",
     "carry",
     "current",
     "entrypoint",
@@ -478,6 +479,11 @@ _DRIVES: dict[type, Callable[[Any, _Run], Any]] = {
     types.GeneratorType: _drive_generator,
     types.AsyncGeneratorType: _drive_async_generator,
 }
+
+
+def bound(work: Any, scope: Scope) -> Any:
+    """Return `work`, a coroutine or a generator object of either kind, with `scope` in force around each step."""
+    return _DRIVES[type(work)](work, _Run(scope))
 
 
 @overload

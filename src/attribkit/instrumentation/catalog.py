@@ -1,0 +1,18 @@
+"""The table of all patches."""
+
+from __future__ import annotations
+
+from attribkit.instrumentation.clients import openai, redirects
+from attribkit.instrumentation.hops import langchain
+from attribkit.instrumentation.patching import Patch
+from attribkit.pipeline import Pipeline
+
+__all__ = ["GROUPS", "patches"]
+
+GROUPS = ("openai", "redirects", "langchain", "telemetry")
+"""What `hops={...: False}` can turn off."""
+
+
+def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
+    """Return every row, clients first."""
+    return (*openai.patches(pipeline), *redirects.patches(pipeline), *langchain.patches())

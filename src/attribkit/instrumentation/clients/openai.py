@@ -1,0 +1,361 @@
+"""The OpenAI SDK, 1.x on httpx to 3.x on httpx2: its patch rows, and how its requests and replies are read."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from attribkit import context, faults
+from attribkit.calls import LLMCall
+from attribkit.context import Scope, restored
+from attribkit.errors import AttributionRequired, BudgetExceeded
+from attribkit.instrumentation.clients.hosts import provider_at
+from attribkit.instrumentation.clients.openai_replies import (
+    Reading,
+    counted,
+    kind_of,
+    of_parsed,
+    of_raw,
+    of_text,
+    of_unparsed,
+)
+from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.streams import watch, watch_async
+from attribkit.pipeline import Operation, Pipeline
+
+__all__ = ["EXTENSION", "patches"]
+
+EXTENSION = "attribkit"
+"""The key in an HTTP request's `extensions` under which its operation travels."""
+
+_APIS = {
+    "/chat/completions": "chat",
+    "/completions": "completions",
+    "/responses": "responses",
+    "/embeddings": "embeddings",
+    "/images/generations": "images",
+    "/images/edits": "images",
+    "/images/variations": "images",
+    "/audio/speech": "speech",
+    "/audio/transcriptions": "transcriptions",
+    "/audio/translations": "transcriptions",
+    "/moderations": "moderations",
+    "/videos": "videos",
+    "/batches": "batches",
+    "/threads/runs": "runs",
+}
+_RAW = "X-Stainless-Raw-Response"
+_URLS_KEPT = 1024
+_KEPT = 1 << 22
+"""Characters of a body, read piece by piece, that are looked at for its usage: the first or the last so many."""
+
+
+def _api(method: str, path: str) -> str:
+    """Return which model API a request is, "" when it is none (files, lists, polls): such requests get no row."""
+    if method != "post" and method != "POST":
+        return ""
+    api = _APIS.get(path)
+    if api is None:
+        path = path.split("?", 1)[0].rstrip("/")
+        api = _APIS.get(path, "")
+        if not api and "/threads/" in path and path.endswith(("/runs", "/submit_tool_outputs")):
+            api = "runs"
+    return api
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+class _Client:
+    """Reads the requests of OpenAI clients into operations of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._urls: dict[int, tuple[Any, str, str]] = {}
+
+    def _base(self, client: Any) -> tuple[str, str]:
+        """Return a client's base URL as text and the provider behind it; remembered by the identity of the URL."""
+        url = client._base_url
+        known = self._urls.get(id(url))
+        if known is None or known[0] is not url:
+            text = str(url)
+            azure = any(cls.__name__ == "BaseAzureClient" for cls in type(client).__mro__)
+            known = url, text, "azure" if azure else provider_at(text)
+            if len(self._urls) >= _URLS_KEPT:
+                self._urls.clear()
+            self._urls[id(url)] = known
+        return known[1], known[2]
+
+    def begin(self, client: Any, options: Any, stream: bool) -> Operation | None:
+        """Return the operation of one request, None when our own reading of it failed."""
+        try:
+            path = options.url
+            base, provider = self._base(client)
+            if path.startswith("http"):
+                base, path = path, ""
+            api = _api(options.method, path)
+            body = options.json_data
+            if not isinstance(body, Mapping):
+                body = None
+            if body is not None and options.extra_json:
+                body = {**body, **options.extra_json}
+            model = body.get("model") if body is not None else None
+            here = context.in_force()
+            call = LLMCall(
+                "openai",
+                provider,
+                api,
+                base,
+                model if isinstance(model, str) else None,
+                stream,
+                body if not options.files else None,
+            )
+            operation = self._pipeline.begin(call, here.attribution, here.hop)
+            if operation.hides_usage_chunk and _read_raw(options):
+                operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
+            return operation
+        except (AttributionRequired, BudgetExceeded):
+            raise
+        except Exception as fault:
+            faults.note("openai.begin", fault)
+            return None
+
+    def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operation = self.begin(instance, _options(args, kwargs), bool(kwargs.get("stream")))
+        if operation is None:
+            return wrapped(*args, **kwargs)
+        if operation.body is not None:
+            args, kwargs = _with_body(args, kwargs, operation.body)
+        with restored(Scope(operation.attribution, operation.hop, operation)):
+            try:
+                result = wrapped(*args, **kwargs)
+            except BaseException as error:
+                operation.fail(error, http_status=getattr(error, "status_code", None))
+                raise
+        _settle(operation, result)
+        return result
+
+    async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operation = self.begin(instance, _options(args, kwargs), bool(kwargs.get("stream")))
+        if operation is None:
+            return await wrapped(*args, **kwargs)
+        if operation.body is not None:
+            args, kwargs = _with_body(args, kwargs, operation.body)
+        with restored(Scope(operation.attribution, operation.hop, operation)):
+            try:
+                result = await wrapped(*args, **kwargs)
+            except BaseException as error:
+                operation.fail(error, http_status=getattr(error, "status_code", None))
+                raise
+        _settle(operation, result)
+        return result
+
+
+def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else kwargs["options"]
+
+
+def _read_raw(options: Any) -> bool:
+    """Return whether the caller will read the event stream itself, where an extra chunk could not be hidden."""
+    headers = options.headers
+    return isinstance(headers, Mapping) and headers.get(_RAW) == "stream"
+
+
+def _with_body(
+    args: tuple[Any, ...], kwargs: dict[str, Any], changes: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the call's arguments with `changes` in the JSON body; the caller's own objects stay as they are."""
+    options = copy.copy(_options(args, kwargs))
+    options.json_data = {**options.json_data, **changes}
+    extra = options.extra_json
+    if extra and not changes.keys().isdisjoint(extra):
+        options.extra_json = {key: changes.get(key, value) for key, value in extra.items()}
+    if len(args) > 1:
+        return (args[0], options, *args[2:]), kwargs
+    return args, {**kwargs, "options": options}
+
+
+def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Once per attempt: put our headers on the built request, beside those that the user set."""
+    request = wrapped(*args, **kwargs)
+    operation = context.scope().operation
+    if operation.__class__ is Operation and not operation.closed:
+        try:
+            _stamp(operation, request)
+        except Exception as fault:
+            faults.note("openai.build_request", fault)
+    return request
+
+
+def _stamp(operation: Operation, request: Any) -> None:
+    attempt = operation.next_attempt()
+    request.extensions[EXTENSION] = operation
+    headers, operation.added = request.headers, []
+    for name, value in attempt.headers:
+        if name not in headers:
+            headers[name] = value
+            operation.added.append(name)
+
+
+def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An attempt failed with a status: remember it for its row, whether or not another attempt follows."""
+    operation = context.scope().operation
+    if isinstance(operation, Operation):
+        response = args[0] if args else kwargs.get("response")
+        operation.note(http_status=getattr(response, "status_code", None), error="APIStatusError")
+    return wrapped(*args, **kwargs)
+
+
+def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An attempt failed without a status: remember the transport's exception."""
+    operation = context.scope().operation
+    if isinstance(operation, Operation) and kwargs.get("response") is None:
+        error = sys.exc_info()[1]
+        operation.note(error=type(error).__name__ if error is not None else None)
+    return wrapped(*args, **kwargs)
+
+
+# -- replies ----------------------------------------------------------------------------------------------------------
+
+
+def _settle(operation: Operation, result: Any) -> None:
+    """Close the operation with what came back, unless that is still to be read."""
+    if operation.closed or not operation.call.api:
+        return
+    try:
+        kind = kind_of(result)
+        if kind == "later" or (kind == "raw" and operation.call.stream):
+            return  # its proxy closes the operation when it has been read
+        reply = of_raw(result) if kind == "raw" else of_parsed(result)
+        if reply.usage is None:
+            reply = reply._replace(usage=counted(operation.call, result))
+        operation.finish(reply)
+    except Exception as fault:
+        faults.note("openai.settle", fault)
+
+
+def _operation_of(response: Any) -> Operation | None:
+    try:
+        operation = response.request.extensions.get(EXTENSION)
+    except Exception:
+        return None
+    return operation if isinstance(operation, Operation) and not operation.closed and operation.call.api else None
+
+
+def _stream(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
+    return items if operation is None else watch(items, operation, Reading())
+
+
+def _stream_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
+    return items if operation is None else watch_async(items, operation, Reading())
+
+
+def _close(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    operation = _operation_of(instance.response)
+    if operation is not None:
+        operation.abandon(operation.seen())
+    return wrapped(*args, **kwargs)
+
+
+# -- with_streaming_response ------------------------------------------------------------------------------------------
+
+
+def _close_response(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    operation = _operation_of(instance.http_response)
+    if operation is not None:
+        try:
+            reply = of_unparsed(instance)
+            if reply.usage is not None or reply.response_id is not None:
+                operation.finish(reply)
+            else:
+                operation.abandon(operation.seen())
+        except Exception as fault:
+            faults.note("openai.close", fault)
+    return wrapped(*args, **kwargs)
+
+
+class _Pieces:
+    """What was read of a body piece by piece, kept until its usage has been found."""
+
+    __slots__ = ("_parts", "_size")
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = 0
+
+    def take(self, piece: Any, end: str) -> None:
+        text = piece.decode("utf-8", "replace") if isinstance(piece, bytes) else str(piece)
+        self._parts.append(text + end)
+        self._size += len(text)
+        while self._size > _KEPT and len(self._parts) > 1:
+            self._size -= len(self._parts.pop(0))
+
+    def reply(self) -> Any:
+        return of_text("".join(self._parts))
+
+
+def _iterated(end: str) -> Any:
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items, operation = wrapped(*args, **kwargs), _operation_of(instance.http_response)
+        if operation is None:
+            return items
+        pieces = _Pieces()
+        operation.streaming(pieces.reply)
+        follow = _follow_async if hasattr(items, "__aiter__") else _follow
+        return follow(items, operation, pieces, end)
+
+    return wrapper
+
+
+def _follow(items: Iterator[Any], operation: Operation, pieces: _Pieces, end: str) -> Iterator[Any]:
+    for item in items:
+        operation.first_chunk()
+        pieces.take(item, end)
+        yield item
+    operation.finish(pieces.reply())
+
+
+async def _follow_async(
+    items: AsyncIterator[Any], operation: Operation, pieces: _Pieces, end: str
+) -> AsyncIterator[Any]:
+    async for item in items:
+        operation.first_chunk()
+        pieces.take(item, end)
+        yield item
+    operation.finish(pieces.reply())
+
+
+def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
+    """Return the rows that lead every OpenAI client's calls through `pipeline`."""
+    client = _Client(pipeline)
+
+    def row(module: str, path: str, wrapper: Any, *, required: bool = True) -> Patch:
+        return Patch(module, path, wrapper, "openai", "openai", required)
+
+    base, streams, responses = "openai._base_client", "openai._streaming", "openai._response"
+    return (
+        row(base, "SyncAPIClient.request", client.request),
+        row(base, "AsyncAPIClient.request", client.request_async),
+        row(base, "BaseClient._build_request", _build_request),
+        row(base, "BaseClient._should_retry", _should_retry, required=False),
+        row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
+        row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
+        row(streams, "Stream.__stream__", _stream),
+        row(streams, "AsyncStream.__stream__", _stream_async),
+        row(streams, "Stream.close", _close),
+        row(streams, "AsyncStream.close", _close),
+        *(
+            row(responses, f"{cls}.{name}", wrapper)
+            for cls in ("APIResponse", "AsyncAPIResponse")
+            for name, wrapper in (
+                ("close", _close_response),
+                ("iter_bytes", _iterated("")),
+                ("iter_text", _iterated("")),
+                ("iter_lines", _iterated("\n")),
+            )
+        ),
+    )

@@ -1,0 +1,173 @@
+"""What an OpenAI reply says: the facts in a parsed object, a raw response, a stream of events or plain text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from attribkit.calls import LLMCall, Reply
+
+__all__ = ["Reading", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
+
+_KINDS_KEPT = 512
+_kinds: dict[type, str] = {}
+
+_ENDED = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "thread.run.completed", "thread.run.incomplete"}
+)
+
+
+def kind_of(result: Any) -> str:
+    """Return "later" for a result that is still to be read, "raw" for one that is read but not parsed."""
+    found = _kinds.get(type(result))
+    if found is None:
+        names = {cls.__name__ for cls in type(result).__mro__}
+        if names & {"Stream", "AsyncStream", "BaseAPIResponse"}:
+            found = "later"
+        else:
+            found = "raw" if "LegacyAPIResponse" in names else "parsed"
+        if len(_kinds) < _KINDS_KEPT:
+            _kinds[type(result)] = found
+    return found
+
+
+def of_raw(result: Any) -> Reply:
+    """Read a raw response through the SDK's own parse, which keeps its result: the caller's parse is then free."""
+    try:
+        parsed = result.parse()
+    except Exception:
+        return Reply(http_status=result.status_code, problem="the reply could not be parsed")
+    return of_parsed(parsed)
+
+
+def of_parsed(result: Any) -> Reply:
+    """Return the facts of a parsed reply, whatever type it has."""
+    facts = result if isinstance(result, dict) else getattr(result, "__dict__", None)
+    if facts is None:
+        return Reply(problem="the reply is not JSON" if isinstance(result, str) else None)
+    usage = facts.get("usage")
+    return Reply(
+        plain(usage) if usage is not None else None,
+        _text(facts.get("model")),
+        _text(facts.get("service_tier")),
+        _text(facts.get("id")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def plain(value: Any) -> Any:
+    """Return a parsed model as the JSON it came from: plain dicts, whatever the provider put there."""
+    if isinstance(value, Mapping):
+        return value
+    fields = getattr(value, "__dict__", None)
+    if fields is None:
+        return value
+    raw = {}
+    for key, item in fields.items():
+        raw[key] = plain(item) if hasattr(item, "__dict__") else item
+    extra = getattr(value, "__pydantic_extra__", None)
+    if extra:
+        for key, item in extra.items():
+            raw[key] = plain(item) if hasattr(item, "__dict__") else item
+    return raw
+
+
+def counted(call: LLMCall, result: Any) -> Mapping[str, Any] | None:
+    """Return what the request itself says was consumed, for APIs whose replies state no usage."""
+    body = call.body
+    if body is None:
+        return None
+    if call.api == "speech" and isinstance(body.get("input"), str):
+        return {"characters": len(body["input"])}
+    if call.api == "images" and isinstance(getattr(result, "data", None), list):
+        return {"images": len(result.data), "size": body.get("size"), "quality": body.get("quality")}
+    return None
+
+
+class Reading:
+    """What the events of an OpenAI stream add up to: chat chunks, Responses events, run events."""
+
+    __slots__ = ("characters", "chunks", "model", "response_id", "tier", "usage")
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.characters = 0
+        self.usage: Any = None
+        self.model: Any = None
+        self.tier: Any = None
+        self.response_id: Any = None
+
+    def read(self, item: Any) -> bool:
+        facts = item if item.__class__ is dict else item.__dict__
+        self.chunks += 1
+        choices = facts.get("choices")
+        if choices:
+            if self.response_id is None:
+                self._state(facts)
+            delta = choices[0].__dict__.get("delta")
+            if delta is not None:
+                content = delta.__dict__.get("content")
+                if content.__class__ is str:
+                    self.characters += len(content)
+            if facts.get("usage") is not None:
+                self._state(facts)
+            return False
+        if facts.get("usage") is not None:
+            self._state(facts)
+            return choices is not None
+        kind = facts.get("type") or facts.get("event")
+        if kind in _ENDED or (self.response_id is None and kind is not None):
+            inner = facts.get("response") or facts.get("data")
+            if inner is not None:
+                self._state(inner if isinstance(inner, dict) else getattr(inner, "__dict__", {}))
+        if facts.get("delta").__class__ is str:
+            self.characters += len(facts["delta"])
+        return False
+
+    def _state(self, facts: Mapping[str, Any]) -> None:
+        self.usage = facts.get("usage") or self.usage
+        self.model = facts.get("model") or self.model
+        self.tier = facts.get("service_tier") or self.tier
+        self.response_id = facts.get("id") or self.response_id
+
+    def reply(self) -> Reply:
+        return Reply(
+            plain(self.usage) if self.usage is not None else None,
+            _text(self.model),
+            _text(self.tier),
+            _text(self.response_id),
+            chunks=self.chunks,
+            characters=self.characters,
+        )
+
+
+def of_text(text: str) -> Reply:
+    """Return the facts of a body that the caller read as text: JSON, or server-sent events up to their end."""
+    lines = text.splitlines() if not text.lstrip().startswith("{") else [f"data:{text}"]
+    events = [line[5:] for line in lines if line.startswith("data:")]
+    found = Reply(problem="the reply states no usage")
+    for event in reversed(events):
+        if '"usage"' in event or event is events[0]:
+            try:
+                facts = json.loads(event)
+            except ValueError:
+                continue
+            if isinstance(facts, dict):
+                inner = facts.get("response") if isinstance(facts.get("response"), dict) else facts
+                reply = of_parsed(inner)
+                if reply.usage is not None:
+                    return reply._replace(chunks=len(events))
+                found = reply._replace(chunks=len(events))
+    return found
+
+
+def of_unparsed(response: Any) -> Reply:
+    """Return the facts of a streaming response that was parsed, or read whole; of what was neither, nothing."""
+    for parsed in getattr(response, "_parsed_by_type", {}).values():
+        return of_parsed(parsed)
+    http = response.http_response
+    return of_text(http.text) if hasattr(http, "_content") else Reply()

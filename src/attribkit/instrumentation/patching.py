@@ -1,0 +1,171 @@
+"""Patches as rows of data: applied by handle, taken off by handle, and reported."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import sys
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
+
+import wrapt
+
+from attribkit import faults
+
+__all__ = ["Patch", "PatchState", "Patches", "Status"]
+
+Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+Status = Literal["applied", "waiting", "missing", "unsupported", "off"]
+
+
+class Patch(NamedTuple):
+    """One wrapped attribute of one library."""
+
+    module: str
+    """The module that defines the attribute; importing it is what applies the patch."""
+    path: str
+    """A dotted path inside the module: `Class.method` or `function`."""
+    wrapper: Wrapper
+    group: str
+    """The setting that turns it off: openai, langchain, ..."""
+    distribution: str
+    """The package whose version is reported."""
+    required: bool = True
+    """False for a target that only some versions have; without it the call is still right."""
+
+
+class PatchState(NamedTuple):
+    """How one patch stands."""
+
+    group: str
+    target: str
+    status: Status
+    version: str | None
+    reason: str | None = None
+
+
+class _State(NamedTuple):
+    status: Status
+    reason: str | None
+
+
+class _Applied:
+    """A patch that is on: the object that holds the attribute, and our wrapper."""
+
+    __slots__ = ("handle", "inherited", "name", "owner", "switch")
+
+    def __init__(self, owner: Any, name: str, handle: Any, inherited: bool, switch: list[bool]) -> None:
+        self.owner, self.name, self.handle, self.inherited, self.switch = owner, name, handle, inherited, switch
+
+    def undo(self) -> None:
+        """Take our wrapper out, from under other wrappers too, and make it inert wherever a reference is left."""
+        self.switch[0] = False
+        original = self.handle.__wrapped__
+        there = vars(self.owner).get(self.name)
+        if there is self.handle:
+            if self.inherited:
+                delattr(self.owner, self.name)
+            else:
+                setattr(self.owner, self.name, original)
+            return
+        above = there
+        while above is not None:
+            below = getattr(above, "__wrapped__", None)
+            if below is self.handle:
+                above.__wrapped__ = original
+                if isinstance(above, wrapt.ObjectProxy):
+                    return
+                break
+            above = below
+        # A plain function stands above: it calls us through a closure, and its own undo may hold us to put us back.
+        for holder in gc.get_referrers(self.handle):
+            if isinstance(holder, types.CellType):
+                holder.cell_contents = original
+            elif isinstance(holder, dict) and "__module__" not in holder:
+                for key in [key for key, value in holder.items() if value is self.handle]:
+                    holder[key] = original
+
+
+class Patches:
+    """The patches of one instrument(): applies what is imported, waits for what is not, undoes exactly its own."""
+
+    def __init__(self) -> None:
+        self._rows: list[Patch] = []
+        self._applied: dict[Patch, _Applied] = {}
+        self._states: dict[Patch, _State] = {}
+        self._on = True
+
+    def apply(self, rows: Iterable[Patch], *, off: frozenset[str] = frozenset()) -> None:
+        """Apply each row now, or when its module is imported."""
+        hooked = set()
+        for row in rows:
+            self._rows.append(row)
+            if row.group in off:
+                self._note(row, "off", "turned off by the settings")
+            elif row.module in sys.modules:
+                self._apply(row)
+            else:
+                self._note(row, "waiting", "its library is not imported yet")
+                if row.module not in hooked:
+                    hooked.add(row.module)
+                    wrapt.register_post_import_hook(self._imported, row.module)
+
+    def _imported(self, module: Any) -> None:
+        for row in self._rows:
+            if row.module == module.__name__ and self._states[row].status == "waiting":
+                self._apply(row)
+
+    def _apply(self, row: Patch) -> None:
+        if not self._on:
+            return
+        module = sys.modules.get(row.module)
+        owner: Any = module
+        try:
+            *parents, name = row.path.split(".")
+            for parent in parents:
+                owner = getattr(owner, parent)
+            getattr(owner, name)
+        except AttributeError:
+            self._note(row, "missing" if row.required else "unsupported", f"this version has no {row.path}")
+            return
+        try:
+            inherited = name not in vars(owner)
+            switch = [True]
+            handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, lambda: switch[0]))
+            self._applied[row] = _Applied(owner, name, handle, inherited, switch)
+            self._note(row, "applied")
+        except Exception as error:  # whatever is wrong with our patch, the user's import goes on
+            self._note(row, "unsupported", f"it cannot be wrapped: {type(error).__name__}")
+            faults.note(f"patch {row.module}:{row.path}", error)
+
+    def _note(self, row: Patch, status: Status, reason: str | None = None) -> None:
+        self._states[row] = _State(status, reason)
+
+    def undo(self) -> None:
+        """Take every patch off; what waits will not come on."""
+        self._on = False
+        for applied in self._applied.values():
+            try:
+                applied.undo()
+            except Exception as error:
+                faults.note("patch undo", error)
+        self._applied.clear()
+
+    def report(self) -> tuple[PatchState, ...]:
+        """Return how each patch stands now."""
+        return tuple(
+            PatchState(row.group, f"{row.module}:{row.path}", state.status, _version(row.distribution), state.reason)
+            for row, state in self._states.items()
+        )
+
+
+def _version(distribution: str) -> str | None:
+    module = sys.modules.get(distribution.replace("-", "_"))
+    version = getattr(module, "__version__", None)
+    if isinstance(version, str):
+        return version
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

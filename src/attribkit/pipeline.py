@@ -1,0 +1,515 @@
+"""The one order of a call: require, tier, reserve, headers, span, [wire], usage, cost, record, sinks, settle."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from attribkit import faults
+from attribkit.attribution import Attribution
+from attribkit.calls import CallRecord, CallStatus, Hop, LLMCall, Reply
+from attribkit.cost import Cost
+from attribkit.errors import AttributionRequired, BudgetExceeded
+from attribkit.gateways.base import CallIds, Headers
+from attribkit.ids import new_id
+from attribkit.sinks import CallSpan, Sink, SpanSource
+from attribkit.usage.model import NO_USAGE, Usage
+from attribkit.usage.read import read_usage
+
+__all__ = ["Attempt", "Operation", "Pipeline", "Prices", "Route", "Target"]
+
+_generation = 0
+"""Goes up in a forked child: an operation that was under way in the parent is the parent's to close."""
+
+
+def _forked() -> None:
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+_MAX_TARGETS = 1024
+_NO_REPLY = Reply()
+_NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
+_TEXT_KEYS = frozenset({"content", "text", "input", "prompt", "instructions", "arguments", "output", "system"})
+
+
+class Route(Protocol):
+    """What the pipeline asks of a gateway that matched."""
+
+    dialect: str
+    host: str
+    stream_usage: bool
+
+    def headers(self, attribution: Attribution) -> Headers: ...
+    def call_headers(self, ids: CallIds) -> Headers: ...
+    def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
+    def tier(self, tier: str, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
+    def gateway_request_id(self, headers: Mapping[str, str]) -> str | None: ...
+    def stated_cost(self, headers: Mapping[str, str]) -> str | None: ...
+
+
+class Matcher(Protocol):
+    def match(self, url: str) -> Route | None: ...
+
+
+class Prices(Protocol):
+    def cost(
+        self,
+        usage: Usage,
+        *,
+        provider: str | None,
+        model: str | None,
+        api: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+        batch: bool = False,
+        at: int | None = None,
+    ) -> Cost: ...
+
+
+class Guard(Protocol):
+    """What the pipeline asks of budgets. `reserve` raises BudgetExceeded."""
+
+    def reserve(self, call: LLMCall, attribution: Attribution, operation_id: str) -> object | None: ...
+    def settle(self, reservation: object, usd: Decimal | None) -> None: ...
+
+
+class Tiers(Protocol):
+    def pick(self, attribution: Attribution) -> str | None: ...
+
+
+class Target(NamedTuple):
+    """Where a base URL leads: its gateway, if it is one, and its host."""
+
+    route: Route | None
+    host: str
+
+
+class Pipeline:
+    """Takes model calls from client patches through the one order. Knows no library, no database and no ContextVar."""
+
+    def __init__(
+        self,
+        *,
+        gateways: Matcher,
+        prices: Prices,
+        spans: SpanSource | None = None,
+        sinks: tuple[Sink, ...] = (),
+        guard: Guard | None = None,
+        tiers: Tiers | None = None,
+        require: tuple[str, ...] = (),
+        on_missing: Literal["record", "reject"] = "record",
+    ) -> None:
+        self.gateways = gateways
+        self.prices = prices
+        self.spans = spans
+        self.sinks = sinks
+        self.guard = guard
+        self.tiers = tiers
+        self.require = require
+        self.on_missing = on_missing
+        self.missing = 0
+        """Calls that lacked a required field."""
+        self._targets: dict[str, Target] = {}
+        self._open: weakref.WeakSet[Operation] = weakref.WeakSet()
+        self._lock = threading.RLock()  # a garbage collection inside it may close another operation
+
+    def target(self, url: str) -> Target:
+        """Return where `url` leads; remembered for each base URL."""
+        found = self._targets.get(url)
+        if found is None:
+            route = self.gateways.match(url)
+            found = Target(route, route.host if route is not None else urlsplit(url).hostname or "")
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            self._targets[url] = found
+        return found
+
+    def begin(self, call: LLMCall, attribution: Attribution, hop: Hop) -> Operation:
+        """Start an operation: all that is decided before the wire.
+
+        Raises AttributionRequired (with `on_missing="reject"`) and BudgetExceeded; both are recorded as rejected.
+        """
+        operation = Operation(self, call, attribution, hop, self.target(call.url))
+        if not call.api:
+            return operation
+        if self.require:
+            missing = [name for name in self.require if attribution.get(name) is None]
+            if missing:
+                self.missing += 1
+                if self.on_missing == "reject":
+                    refusal = AttributionRequired(missing, model=call.model)
+                    operation.reject(refusal)
+                    raise refusal
+        if self.guard is not None:
+            try:
+                operation.reservation = self.guard.reserve(call, attribution, operation.operation_id)
+            except BudgetExceeded as refusal:
+                operation.reject(refusal)
+                raise
+        route = operation.target.route
+        if route is not None and call.body is not None:
+            operation.body = self._body(route, call, attribution)
+        return operation
+
+    def _body(self, route: Route, call: LLMCall, attribution: Attribution) -> dict[str, Any] | None:
+        """Return the fields to set in the body: attribution and tier where the dialect says them there."""
+        body = call.body
+        assert body is not None
+        changes = dict(route.body(attribution, call.api, body))
+        tier = attribution.tier
+        if tier is None and self.tiers is not None:
+            tier = self.tiers.pick(attribution)
+        if tier is not None:
+            changes.update(route.tier(tier, call.api, body))
+        if call.stream and call.api == "chat" and route.stream_usage:
+            options = body.get("stream_options")
+            if not isinstance(options, Mapping) or options.get("include_usage") is None:
+                changes["stream_options"] = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
+        return changes or None
+
+    def open_operations(self) -> tuple[Operation, ...]:
+        """Return the streams that are still under way."""
+        with self._lock:
+            return tuple(self._open)
+
+    def close(self) -> None:
+        """End every stream that is still under way as abandoned, so that its row is written."""
+        for operation in self.open_operations():
+            operation.abandon(operation.seen())
+
+
+class Attempt:
+    """One request on the wire."""
+
+    __slots__ = ("begun", "call_id", "error", "first_chunk_ns", "headers", "http_status", "number", "started_ns")
+
+    def __init__(self, call_id: str, number: int, started_ns: int, begun: int, headers: Headers) -> None:
+        self.call_id = call_id
+        self.number = number
+        self.started_ns = started_ns
+        self.begun = begun
+        self.headers = headers
+        """What to set on the request, where the user has not set it."""
+        self.http_status: int | None = None
+        self.error: str | None = None
+        self.first_chunk_ns: int | None = None
+
+
+class Operation:
+    """One model call, with all its attempts. It closes exactly once: finished, failed, rejected or abandoned."""
+
+    __slots__ = (
+        "__weakref__",
+        "_attempts",
+        "_generation",
+        "_seen",
+        "added",
+        "attempt",
+        "attribution",
+        "body",
+        "call",
+        "closed",
+        "hop",
+        "operation_id",
+        "pipeline",
+        "reservation",
+        "span",
+        "target",
+    )
+
+    def __init__(self, pipeline: Pipeline, call: LLMCall, attribution: Attribution, hop: Hop, target: Target) -> None:
+        self.pipeline = pipeline
+        self.call = call
+        self.attribution = attribution
+        self.hop = hop
+        self.target = target
+        self.operation_id = new_id()
+        self.body: dict[str, Any] | None = None
+        """Top-level fields to set in the JSON body, None when it stays as it is."""
+        self.reservation: object | None = None
+        self.span: CallSpan | None = None
+        self.attempt: Attempt | None = None
+        self.added: list[str] = []
+        """The headers that are ours on the request under way; one that the user had set is not among them."""
+        self._attempts = 0
+        self._generation = _generation
+        self._seen: Any = None
+        self.closed = False
+
+    @property
+    def hides_usage_chunk(self) -> bool:
+        """True when the stream was asked for usage on our account: its last chunk is not for the caller."""
+        return self.body is not None and "stream_options" in self.body
+
+    # -- on the way out ------------------------------------------------------------------------------------------------
+
+    def next_attempt(self) -> Attempt:
+        """Start one attempt and return the headers it carries. The attempt before it, if any, has failed."""
+        number, before = self._attempts, self.attempt
+        self._attempts = number + 1
+        if number:
+            assert before is not None
+            if self.call.api:
+                self._write(self._record(before, "error", *self._failed(before)))
+            call_id = new_id()
+        else:
+            call_id = self.operation_id
+        started_ns = time.time_ns()
+        span = self.span
+        if span is None and number == 0 and self.call.api and self.pipeline.spans is not None:
+            try:
+                span = self.span = self.pipeline.spans.start(self.call, self.attribution, started_ns)
+            except Exception as error:
+                faults.note("telemetry.start", error)
+        route = self.target.route
+        headers: Headers = ()
+        if route is not None:
+            if span is None:
+                ids = CallIds(call_id, self.operation_id)
+            else:
+                ids = CallIds(call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent())
+            headers = route.headers(self.attribution) + route.call_headers(ids)
+        attempt = self.attempt = Attempt(call_id, number, started_ns, time.perf_counter_ns(), headers)
+        return attempt
+
+    def note(self, *, http_status: int | None = None, error: str | None = None) -> None:
+        """Remember what is known of the attempt under way, should another one follow."""
+        if self.attempt is not None:
+            self.attempt.http_status = http_status
+            self.attempt.error = error
+
+    # -- on the way back -----------------------------------------------------------------------------------------------
+
+    def streaming(self, seen: Any) -> None:
+        """Keep the operation open: `seen()` tells what has been read of its stream so far."""
+        self._seen = seen
+        with self.pipeline._lock:
+            self.pipeline._open.add(self)
+
+    def seen(self) -> Reply:
+        """Return what has been read of the stream so far."""
+        return self._seen() if self._seen is not None else Reply()
+
+    def first_chunk(self) -> None:
+        """Note the moment of the first chunk."""
+        attempt = self.attempt
+        if attempt is not None and attempt.first_chunk_ns is None:
+            attempt.first_chunk_ns = time.perf_counter_ns() - attempt.begun
+
+    def finish(self, reply: Reply) -> None:
+        """Close with a whole reply."""
+        if self._close():
+            try:
+                usage, cost, stated = self._priced(reply)
+                self._end("ok", reply, usage, cost, stated)
+            except Exception as error:
+                faults.note("pipeline.finish", error)
+
+    def abandon(self, reply: Reply, status: CallStatus = "abandoned", error: str | None = None) -> None:
+        """Close a stream that was not read to its end: what it cost is estimated unless usage was seen."""
+        if self._close():
+            try:
+                usage, cost, stated = self._priced(reply, cut=True)
+                self._end(status, reply, usage, cost, stated, error)
+            except Exception as fault:
+                faults.note("pipeline.abandon", fault)
+
+    def fail(self, error: BaseException, *, http_status: int | None = None, sent: bool = True) -> None:
+        """Close with the exception that the caller gets."""
+        if not self._close():
+            return
+        try:
+            attempt = self.attempt
+            if attempt is None:
+                attempt = self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
+            cancelled = isinstance(error, (KeyboardInterrupt, SystemExit)) or type(error).__name__ == "CancelledError"
+            cause = error.__cause__
+            attempt.error = type(cause if cause is not None else error).__name__
+            attempt.http_status = http_status
+            _, cost = self._failed(attempt)
+            attempt.error = type(error).__name__
+            self._end("cancelled" if cancelled else "error", Reply(http_status=http_status), NO_USAGE, cost, None)
+        except Exception as fault:
+            faults.note("pipeline.fail", fault)
+
+    def reject(self, refusal: AttributionRequired | BudgetExceeded) -> None:
+        """Close without having sent anything."""
+        if not self._close():
+            return
+        try:
+            self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
+            if self.pipeline.spans is not None:
+                self.span = self.pipeline.spans.start(self.call, self.attribution, self.attempt.started_ns)
+            cost = Cost.free("rejected before it was sent")
+            self._end("rejected", Reply(), NO_USAGE, cost, None, type(refusal).__name__)
+        except Exception as fault:
+            faults.note("pipeline.reject", fault)
+
+    def __del__(self) -> None:
+        if not self.closed and self._attempts and self.call.api:
+            self.abandon(self.seen())
+
+    # -- what it says --------------------------------------------------------------------------------------------------
+
+    def _close(self) -> bool:
+        with self.pipeline._lock:
+            if self.closed:
+                return False
+            self.closed = True
+            if self._seen is not None:
+                self.pipeline._open.discard(self)
+        return bool(self.call.api) and self._generation == _generation
+
+    def _failed(self, attempt: Attempt) -> tuple[Usage, Cost]:
+        status = attempt.http_status
+        if status is not None and status >= 400:
+            return NO_USAGE, Cost.free(f"HTTP {status}: nothing was served")
+        if attempt.error in _NEVER_SENT:
+            return NO_USAGE, Cost.free("the request never reached the host")
+        return NO_USAGE, Cost.unknown("no reply arrived; the provider may have billed it")
+
+    def _priced(self, reply: Reply, *, cut: bool = False) -> tuple[Usage, Cost, Decimal | None]:
+        call = self.call
+        usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
+        if not usage.known and cut:
+            usage = self._estimate(reply)
+        stated = None
+        if reply.headers is not None and self.target.route is not None:
+            text = self.target.route.stated_cost(reply.headers)
+            if text is not None:
+                stated = Decimal(text)
+        if usage.known or usage.estimated:
+            cost = self.pipeline.prices.cost(
+                usage,
+                provider=call.provider or None,
+                model=reply.model or usage.model or call.model,
+                api=call.api,
+                service_tier=reply.service_tier,
+                region=call.region,
+                batch=call.batch,
+                at=self.attempt.started_ns if self.attempt is not None else None,
+            )
+        else:
+            why = reply.problem or "; ".join(usage.problems) or "the reply states no usage"
+            cost = Cost.unknown(why)
+        return usage, cost, stated
+
+    def _estimate(self, reply: Reply) -> Usage:
+        """Return a stated guess for a stream that was cut: a token is taken for four characters, and a chunk for a
+        token at least."""
+        asked = _characters(self.call.body) // 4
+        answered = max(reply.chunks, reply.characters // 4)
+        meters = tuple((name, count) for name, count in (("input", asked), ("output", answered)) if count)
+        return Usage(
+            meters,
+            known=False,
+            estimated=f"cut after {reply.chunks} chunks: 4 characters a token, at least a token a chunk",
+        )
+
+    def _end(
+        self,
+        status: CallStatus,
+        reply: Reply,
+        usage: Usage,
+        cost: Cost,
+        stated: Decimal | None,
+        error: str | None = None,
+    ) -> None:
+        attempt = self.attempt
+        if attempt is None:  # a client that never told of its request: its call is on record all the same
+            attempt = self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
+        if error is not None:
+            attempt.error = error
+        if reply.http_status is not None:
+            attempt.http_status = reply.http_status
+        if stated is not None and cost.stated_usd is None:
+            cost = cost._replace(stated_usd=stated)
+        record = self._record(attempt, status, usage, cost, reply)
+        self._write(record)
+        if self.span is not None:
+            try:
+                self.span.end(record)
+            except Exception as fault:
+                faults.note("telemetry.end", fault)
+        if self.reservation is not None and self.pipeline.guard is not None:
+            try:
+                self.pipeline.guard.settle(self.reservation, cost.usd)
+            except Exception as fault:
+                faults.note("budgets.settle", fault)
+
+    def _record(
+        self, attempt: Attempt, status: CallStatus, usage: Usage, cost: Cost, reply: Reply = _NO_REPLY
+    ) -> CallRecord:
+        call, span, target = self.call, self.span, self.target
+        route = target.route
+        body = call.body
+        asked = self.body["service_tier"] if self.body and "service_tier" in self.body else None
+        if asked is None and body is not None:
+            asked = body.get("service_tier")
+        provider = call.provider
+        if not provider:
+            provider = cost.priced_as.split("/", 1)[0] if cost.priced_as else call.client
+        gateway_id = None
+        if reply.headers is not None and route is not None:
+            gateway_id = route.gateway_request_id(reply.headers)
+        return CallRecord(
+            attempt.call_id,
+            self.operation_id,
+            attempt.number,
+            attempt.started_ns,
+            time.perf_counter_ns() - attempt.begun,
+            attempt.first_chunk_ns,
+            call.client,
+            provider,
+            route.dialect if route is not None else None,
+            target.host,
+            call.api,
+            call.model,
+            reply.model or usage.model,
+            asked if isinstance(asked, str) else None,
+            reply.service_tier or usage.tier,
+            call.region or usage.region,
+            call.batch,
+            call.stream,
+            status,
+            attempt.http_status,
+            attempt.error,
+            reply.response_id,
+            gateway_id,
+            span.trace_id if span is not None else None,
+            span.span_id if span is not None else None,
+            usage,
+            cost,
+            self.attribution,
+            self.hop,
+        )
+
+    def _write(self, record: CallRecord) -> None:
+        for sink in self.pipeline.sinks:
+            try:
+                sink.finished(record)
+            except Exception as fault:
+                faults.note(f"{type(sink).__name__}.finished", fault)
+
+
+def _characters(value: object, *, text: bool = False, depth: int = 0) -> int:
+    """Return how many characters of text a request body holds. Only lengths are read."""
+    if isinstance(value, str):
+        return len(value) if text else 0
+    if depth > 12:
+        return 0
+    if isinstance(value, Mapping):
+        return sum(_characters(item, text=key in _TEXT_KEYS, depth=depth + 1) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return sum(_characters(item, text=text, depth=depth + 1) for item in value)
+    return 0

@@ -1,0 +1,280 @@
+"""Starting and stopping attribkit: reads the settings, builds the parts, hands them down, applies the patches."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from attribkit import context, faults
+from attribkit import settings as _settings
+from attribkit.budgets.guard import LocalGuard
+from attribkit.budgets.policy import Budget
+from attribkit.calls import LLMCall
+from attribkit.cost import Cost
+from attribkit.errors import ConfigurationError
+from attribkit.gateways.route import Gateways
+from attribkit.gateways.tiers import TierPolicy
+from attribkit.instrumentation import catalog
+from attribkit.instrumentation.hops import langchain
+from attribkit.instrumentation.patching import Patch, Patches, PatchState
+from attribkit.pipeline import Pipeline
+from attribkit.settings import Settings
+from attribkit.sinks import Sink
+from attribkit.usage.model import Usage
+
+if TYPE_CHECKING:
+    from attribkit.pricing.engine import PriceEngine
+
+__all__ = ["Report", "Runtime", "active", "instrument", "uninstrument"]
+
+_log = logging.getLogger("attribkit")
+_lock = threading.RLock()
+_active: Runtime | None = None
+
+
+class Report(NamedTuple):
+    """What `instrument()` did: each patch with its state, the gateways, and where rows go."""
+
+    patches: tuple[PatchState, ...]
+    gateways: Mapping[str, str]
+    """URL prefix -> dialect, as configured."""
+    ledger: str | None
+
+    def of(self, status: str) -> tuple[PatchState, ...]:
+        """Return the patches in one state: applied, waiting, missing, unsupported or off."""
+        return tuple(patch for patch in self.patches if patch.status == status)
+
+    def __str__(self) -> str:
+        lines = [f"attribkit: {len(self.of('applied'))} patches applied, {len(self.of('waiting'))} waiting"]
+        for patch in self.patches:
+            version = f" {patch.version}" if patch.version else ""
+            reason = f" ({patch.reason})" if patch.reason else ""
+            lines.append(f"  {patch.status:<11} {patch.target} [{patch.group}{version}]{reason}")
+        return "\n".join(lines)
+
+
+class _Prices:
+    """The price engine, loaded by the first call that has to be priced."""
+
+    def __init__(self, overrides: Any) -> None:
+        self._overrides = overrides
+        self._engine: PriceEngine | None = None
+        if overrides is not None:
+            self.engine()  # a wrong override is told at start-up
+
+    def engine(self) -> PriceEngine:
+        if self._engine is None:
+            from attribkit.pricing.engine import PriceEngine
+
+            self._engine = PriceEngine.bundled(overrides=self._overrides or ())
+        return self._engine
+
+    def cost(self, usage: Usage, **facts: Any) -> Cost:
+        return (self._engine or self.engine()).cost(usage, **facts)
+
+    def worst_case(self, call: LLMCall) -> Decimal | None:
+        """Return the most that `call` can cost, None when nothing bounds it."""
+        body = call.body or {}
+        bound = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
+        if not isinstance(bound, int):
+            return None
+        return self.engine().ceiling(
+            provider=call.provider or None,
+            model=call.model,
+            input_tokens=len(str(body.get("messages") or body.get("input") or "")) // 3,
+            max_output_tokens=bound,
+        )
+
+
+class Runtime:
+    """One start of attribkit: all its parts."""
+
+    def __init__(self, settings: Settings, keywords: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.keywords = dict(keywords)
+        keys = {name: secret.get_secret_value() for name, secret in settings.pseudonym_keys.items()}
+        self.gateways = Gateways(settings.gateways, hosted=settings.hosted_gateways, pseudonyms=keys)
+        self.prices = _Prices(settings.prices)
+        self.carrier_key = settings.carrier_key.get_secret_value().encode() if settings.carrier_key else None
+        self.guard = _guard(settings, self.prices)
+        self.ledger = _ledger(settings)
+        self._undo: list[Any] = []
+        unknown = set(settings.hops) - set(catalog.GROUPS)
+        if unknown:
+            raise ConfigurationError(
+                f"attribkit settings: hops={sorted(unknown)!r}: there is no such patch group; "
+                f"the groups are {', '.join(catalog.GROUPS)}",
+                name="hops",
+                value=sorted(unknown),
+                allowed=catalog.GROUPS,
+            )
+        self._off = frozenset(name for name, on in settings.hops.items() if not on)
+        sinks: list[Sink] = [] if self.ledger is None else [self.ledger]
+        spans = None
+        if "telemetry" not in self._off:
+            if settings.metrics:
+                from attribkit.telemetry.metrics import CallMetrics
+
+                sinks.append(CallMetrics(settings.meter_provider))
+            if settings.spans:
+                from attribkit.telemetry.spans import CallSpans
+
+                spans = CallSpans(settings.tracer_provider, aliases=settings.aliases or None)
+        self.pipeline = Pipeline(
+            gateways=self.gateways,
+            prices=self.prices,
+            spans=spans,
+            sinks=tuple(sinks),
+            guard=self.guard,
+            tiers=TierPolicy(settings.tiers) if settings.tiers else None,
+            require=settings.require,
+            on_missing=settings.on_missing,
+        )
+        self.patches = Patches()
+
+    def start(self) -> None:
+        """Put everything on."""
+        rows = catalog.patches(self.pipeline)
+        if "telemetry" not in self._off and self.settings.spans:
+            rows = (*rows, *self._stamping())
+        self.patches.apply(rows, off=self._off)
+        if "langchain" not in self._off:
+            self._undo.append(context.add_adopter(langchain.adopter()))
+        atexit.register(self.settle)
+
+    def _stamping(self) -> tuple[Patch, ...]:
+        """Stamp the attribution on every span: on the provider there is, or on the one that the app sets later."""
+        from attribkit.telemetry import stamp
+        from attribkit.telemetry.workflows import WorkflowSpans
+
+        given = self.settings.tracer_provider
+        context.observe_workflows(WorkflowSpans(given).start)
+        self._undo.append(lambda: context.observe_workflows(None))
+        processor = stamp.AttributionProcessor(context.current, aliases=self.settings.aliases or None)
+
+        def install(provider: Any) -> None:
+            handle = stamp.install(provider, processor)
+            if handle is not None:
+                self._undo.append(lambda: stamp.remove(handle))
+
+        if given is not None:
+            install(given)
+            return ()
+        trace = sys.modules.get("opentelemetry.trace")
+        if trace is not None:
+            install(trace.get_tracer_provider())
+
+        def set_tracer_provider(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            result = wrapped(*args, **kwargs)
+            try:
+                install(args[0] if args else kwargs["tracer_provider"])
+            except Exception as fault:
+                faults.note("telemetry.install", fault)
+            return result
+
+        return (
+            Patch("opentelemetry.trace", "set_tracer_provider", set_tracer_provider, "telemetry", "opentelemetry-api"),
+        )
+
+    def report(self) -> Report:
+        """Return how everything stands now."""
+        names = {
+            prefix: dialect if isinstance(dialect, str) else str(dialect.get("dialect"))
+            for prefix, dialect in self.settings.gateways.items()
+        }
+        ledger = self.settings.ledger
+        return Report(self.patches.report(), names, ledger if isinstance(ledger, str) else type(ledger).__name__)
+
+    def settle(self, timeout: float = 5.0) -> None:
+        """End what is still open, and bring every row into the ledger as far as `timeout` seconds allow."""
+        try:
+            self.pipeline.close()
+            flush = getattr(self.ledger, "flush", None)
+            if flush is not None and not flush(timeout):
+                _log.warning("some rows are not in the ledger yet; they are safe in its spool until the next start")
+        except Exception as fault:
+            faults.note("runtime.settle", fault)
+
+    def stop(self) -> None:
+        """Take everything off and flush."""
+        self.patches.undo()
+        for undo in reversed(self._undo):
+            try:
+                undo()
+            except Exception as fault:
+                faults.note("runtime.stop", fault)
+        self._undo.clear()
+        self.settle()
+        close = getattr(self.ledger, "close", None)
+        if close is not None and isinstance(self.settings.ledger, str):
+            close()
+        atexit.unregister(self.settle)
+
+
+def _guard(settings: Settings, prices: _Prices) -> LocalGuard | None:
+    budgets = []
+    for given in settings.budgets:
+        if isinstance(given, Mapping):
+            try:
+                given = Budget(**given)
+            except TypeError as error:
+                raise ConfigurationError(f"budgets: {dict(given)!r}: {error}", name="budgets", value=given) from None
+        if not isinstance(given, Budget):
+            raise ConfigurationError(
+                f"budgets: {given!r} is no attribkit.Budget and no table with its keys", name="budgets", value=given
+            )
+        budgets.append(given)
+    if not budgets:
+        return None
+    if settings.budget_store is not None:
+        _log.warning("budgets are counted in this process only, from its start: no shared budget store is built in yet")
+    return LocalGuard(budgets, worst_case=prices.worst_case)
+
+
+def _ledger(settings: Settings) -> Any:
+    given = settings.ledger
+    if given is None:
+        return None
+    if isinstance(given, str):
+        from attribkit.ledger.writer import LedgerSink
+
+        return LedgerSink(given, spool_dir=settings.spool_dir)
+    if callable(getattr(given, "finished", None)):
+        return given
+    raise ConfigurationError(
+        f"ledger={given!r} is no URL (sqlite:///attribkit.db), no None and no object with finished(record)",
+        name="ledger",
+        value=given,
+    )
+
+
+def instrument(keywords: Mapping[str, Any]) -> Report:
+    """Start with `keywords` over the environment and files. When it runs already it stays as it is."""
+    global _active
+    with _lock:
+        if _active is None:
+            runtime = Runtime(_settings.load(keywords), keywords)
+            runtime.start()
+            _active = runtime
+        elif keywords and dict(keywords) != _active.keywords:
+            _log.warning("attribkit.instrument() was called again with other settings; the first ones stay in force")
+        return _active.report()
+
+
+def uninstrument() -> None:
+    """Stop; nothing happens when it does not run."""
+    global _active
+    with _lock:
+        if _active is not None:
+            runtime, _active = _active, None
+            runtime.stop()
+
+
+def active() -> Runtime | None:
+    """Return what is running, None when nothing is."""
+    return _active

@@ -33,11 +33,18 @@ class AttributionAttributes:
         self.aliases = dict(aliases)
         self._seen_as = seen_as
         self._made: dict[Attribution, dict[str, str]] = {}
+        self._last: tuple[Attribution | None, dict[str, str]] = (None, {})
 
     def __call__(self, attribution: Attribution) -> dict[str, str]:
         """Return the attributes of `attribution`. The dict is shared: it must not be changed."""
+        last = self._last
+        if last[0] is attribution:
+            return last[1]
         made = self._made.get(attribution)
-        return made if made is not None else self._make(attribution)
+        if made is None:
+            made = self._make(attribution)
+        self._last = (attribution, made)
+        return made
 
     def seen(self, attribution: Attribution) -> Attribution:
         """Return what telemetry may know of `attribution`."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from attribkit.attribution import Attribution
-from attribkit.telemetry.names import INFERENCE_OPERATIONS, SCOPE, operation_of
+from attribkit.telemetry.names import INFERENCE_OPERATIONS, KINDS, OPERATION, SCOPE, operation_of
 
 __all__ = ["OpenSpans", "attributes_of", "is_inference", "scope_of"]
 
@@ -26,26 +26,31 @@ _NOTHING: Mapping[str, Any] = {}
 
 def scope_of(span: Any) -> str:
     """Return the name of the instrumentation scope that started `span`, "" when it does not say."""
-    scope = getattr(span, "instrumentation_scope", None)
-    name = getattr(scope, "name", "")
-    return name if isinstance(name, str) else ""
+    try:
+        name = span.instrumentation_scope.name
+    except AttributeError:
+        return ""
+    return name if type(name) is str else ""
 
 
 def attributes_of(span: Any) -> Mapping[str, Any]:
     """Return a span's attributes as they are now, empty when it does not show them."""
     attributes = getattr(span, "attributes", None)
-    if not attributes:
+    if attributes is None:
         return _NOTHING
     try:
-        copied = attributes.copy()  # C speed on the SDK's own mapping, whose `get` and `in` are Python
-        return copied if isinstance(copied, dict) else dict(attributes)
+        copied = attributes.copy()  # in one step; `get` and `in` of the SDK's own mapping are Python
+        return copied if type(copied) is dict else dict(attributes)
     except Exception:
         return dict(attributes)
 
 
+_MARKS = frozenset({OPERATION, *(attribute for attribute, _ in KINDS)})
+
+
 def is_inference(attributes: Mapping[str, Any]) -> bool:
     """True for the attributes of a span that is one model call, whoever wrote them."""
-    return operation_of(attributes) in INFERENCE_OPERATIONS
+    return not _MARKS.isdisjoint(attributes) and operation_of(attributes) in INFERENCE_OPERATIONS
 
 
 class _Open:

@@ -86,7 +86,7 @@ class _Totals:
                     series = self.series[key] = _Series(make(key))
             held = series.sums
             for place, amount in enumerate(sums):
-                if 0 < amount <= _MAX_AMOUNT:
+                if 0 < amount <= _MAX_AMOUNT or (place == _COST and amount > 0):
                     held[place] += amount
         return series
 
@@ -147,6 +147,7 @@ class CallMetrics:
     ) -> None:
         self._provider = meter_provider
         self._names = names
+        self._by_name = "OTEL_PYTHON_METER_PROVIDER" in os.environ
         self._seen_as = seen_as
         self._max_tenants = max_tenants
         self._tenants: dict[str | None, str] = {}
@@ -177,8 +178,10 @@ class CallMetrics:
     def _find(self) -> bool:
         provider: Any = self._provider
         if provider is None:
-            if "opentelemetry.metrics" not in sys.modules and "OTEL_PYTHON_METER_PROVIDER" not in os.environ:
-                return False
+            if not self._by_name:
+                api = sys.modules.get("opentelemetry.metrics._internal")
+                if api is None or getattr(api, "_METER_PROVIDER", api) is None:
+                    return False  # what follows would say the same, at ten times the cost
             from opentelemetry import metrics
 
             provider = metrics.get_meter_provider()

@@ -144,7 +144,7 @@ _LANGFUSE = {
 }
 _TRACELOOP = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
 _MLFLOW = {"CHAT_MODEL": "chat", "LLM": "chat", "EMBEDDING": "embeddings", "TOOL": "execute_tool"}
-_KINDS: tuple[tuple[str, Mapping[str, str]], ...] = (
+KINDS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("openinference.span.kind", _OPENINFERENCE),
     ("llm.request.type", _TRACELOOP),
     ("langfuse.observation.type", _LANGFUSE),
@@ -186,7 +186,7 @@ def operation_of(attributes: Mapping[str, Any]) -> str | None:
     operation = attributes.get(OPERATION)
     if isinstance(operation, str):
         return operation
-    for attribute, kinds in _KINDS:
+    for attribute, kinds in KINDS:
         kind = attributes.get(attribute)
         if isinstance(kind, str):
             known = kinds.get(kind.strip('"'))

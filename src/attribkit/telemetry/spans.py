@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from attribkit.attribution import Attribution
 from attribkit.calls import CallRecord, LLMCall
+from attribkit.cost import Cost
 from attribkit.money import usd_text
 from attribkit.telemetry import names, nesting
 from attribkit.telemetry.attributes import AttributionAttributes, put, text
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["CallSpans", "NamedSpan", "OwnSpan", "StampedSpan", "Tracers"]
 
 Names = Literal["current", "both"]
+_Asked = tuple[str, str, str, str | None, bool]
 _MAX_CACHED = 1024
 _MAX_INT = 2**63 - 1
 _EXPORTS = "opentelemetry.sdk.trace.export"
 _SAMPLING = "opentelemetry.sdk.trace.sampling"
 _FIXED_SAMPLERS = frozenset({"StaticSampler", "TraceIdRatioBased"})
+
+_FLAGS = tuple(f"{flags:02x}" for flags in range(256))
 
 _PARTS: Mapping[str, tuple[bool, tuple[str, ...]]] = {
     # meter -> (input?, the parts of all input or output that it is counted in)
@@ -70,16 +74,17 @@ class Tracers:
         self._tracer: Tracer | None = None
         self._trace: Any = None
         self._none = False
+        self._by_name = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
         self._unseen: tuple[object, bool] | None = None
 
     def trace(self) -> Any:
         """Return the module `opentelemetry.trace`, None while nobody can have opened a span."""
-        if self._trace is None:
-            loaded = "opentelemetry.trace" in sys.modules
-            if loaded or self._provider is not None or "OTEL_PYTHON_TRACER_PROVIDER" in os.environ:
-                from opentelemetry import trace
+        if self._trace is None and (
+            self._provider is not None or self._by_name or "opentelemetry.trace" in sys.modules
+        ):
+            from opentelemetry import trace
 
-                self._trace = trace
+            self._trace = trace
         return self._trace
 
     def tracer(self) -> Tracer | None:
@@ -89,6 +94,8 @@ class Tracers:
         trace = self.trace()
         if trace is None:
             return None
+        if self._provider is None and not self._by_name and getattr(trace, "_TRACER_PROVIDER", trace) is None:
+            return None  # what follows would say the same, at ten times the cost
         provider = self._provider if self._provider is not None else trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider):
             return None  # the app has not set one yet
@@ -149,14 +156,13 @@ class NamedSpan:
     def __init__(self, span: Span) -> None:
         self._span = span
         context = span.get_span_context()
-        trace_id, span_id, _, flags = context[:4]
-        self.trace_id = f"{trace_id:032x}"
-        self.span_id = f"{span_id:016x}"
-        self._flags = int(flags)
+        self.trace_id = f"{context[0]:032x}"
+        self.span_id = f"{context[1]:016x}"
+        self._flags = context[3]
 
     def traceparent(self) -> str | None:
         """Return the W3C traceparent header of this span."""
-        return f"00-{self.trace_id}-{self.span_id}-{self._flags & 255:02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{_FLAGS[self._flags & 255]}"
 
     def attach(self) -> nesting.Nested | None:
         """Make this span current, so that the HTTP client's span nests under it; None when nothing changes."""
@@ -209,7 +215,7 @@ class StampedSpan(NamedSpan):
         if not span.is_recording():
             return
         items: dict[str, Any] = {}
-        _write_cost(items, record)
+        _write_cost(items, record.cost)
         if names.COST_USD in items or names.COST_STATUS in items:
             before = attributes_of(span)
             if names.CALL_COUNT in before:
@@ -246,7 +252,8 @@ class CallSpans:
         self.current = current
         self._own = own
         self._names: Names = semconv
-        self._asked: dict[tuple[str, str, str, str | None, bool], tuple[str, dict[str, Any]]] = {}
+        self._asked: dict[_Asked, tuple[str, dict[str, Any]]] = {}
+        self._last: tuple[object, object, dict[str, Any]] = (None, None, {})
         self._client: Any = None
 
     def start(self, call: LLMCall, attribution: Attribution, started_ns: int) -> NamedSpan | None:
@@ -273,16 +280,19 @@ class CallSpans:
         asked = self._asked.get(key)
         if asked is None:
             asked = self._ask(key)
-        name, items = asked
+        last = self._last
+        if last[0] is asked and last[1] is attribution:
+            known = last[2]
+        else:
+            known = {**asked[1], **self.attributes(attribution)}
+            self._last = (asked, attribution, known)
         if tracers.unseen(tracer):
-            span = tracer.start_span(name, None, self._client, None, None, started_ns)
+            span = tracer.start_span(asked[0], None, self._client, None, None, started_ns)
             if not span.is_recording():
                 return None
-            put(span, items)
-            put(span, self.attributes(attribution))
+            put(span, known)
         else:
-            known = {**items, **self.attributes(attribution)}
-            span = tracer.start_span(name, None, self._client, known, None, started_ns)
+            span = tracer.start_span(asked[0], None, self._client, known, None, started_ns)
             if not span.is_recording():
                 return None
         return OwnSpan(span, self._names)
@@ -299,7 +309,7 @@ class CallSpans:
             put(span, missing)
         return StampedSpan(span)
 
-    def _ask(self, key: tuple[str, str, str, str | None, bool]) -> tuple[str, dict[str, Any]]:
+    def _ask(self, key: _Asked) -> tuple[str, dict[str, Any]]:
         provider, api, url, model, stream = key
         operation = names.OPERATIONS.get(api, api) or "chat"
         items: dict[str, Any] = {names.OPERATION: operation, names.PROVIDER: text(provider)}
@@ -330,18 +340,17 @@ class CallSpans:
 
 def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
     items: dict[str, Any] = {}
-    if record.provider:
-        items[names.PROVIDER] = text(record.provider)
-    served = record.served_model
+    provider, served, status, response_id = record.provider, record.served_model, record.status, record.response_id
+    if provider:
+        items[names.PROVIDER] = provider if provider.isascii() else text(provider)
     if served:
-        items[names.RESPONSE_MODEL] = text(served)
-    if record.response_id:
-        items[names.RESPONSE_ID] = text(record.response_id)
-    usage = record.usage
-    if usage.known or usage.estimated is not None:
-        counted = 0
-        produced = 0
-        for meter, quantity in usage.meters:
+        items[names.RESPONSE_MODEL] = served if served.isascii() else text(served)
+    if response_id:
+        items[names.RESPONSE_ID] = response_id if response_id.isascii() else text(response_id)
+    meters, reasoning, known, _, _, _, _, _, _, estimated, *_ = record.usage
+    if known or estimated is not None:
+        counted = produced = 0
+        for meter, quantity in meters:
             part = _PARTS.get(meter)
             if part is not None:
                 tokens = int(quantity)
@@ -350,26 +359,31 @@ def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
                 else:
                     produced += tokens
                 for name in part[1]:
-                    tokens += items.get(name, 0)
-                    if 0 < tokens <= _MAX_INT:
-                        items[name] = tokens
-                    tokens = int(quantity)
+                    items[name] = items.get(name, 0) + tokens
         if counted <= _MAX_INT and produced <= _MAX_INT:
             items[names.INPUT_TOKENS] = counted
             items[names.OUTPUT_TOKENS] = produced
-        if 0 < usage.reasoning_tokens <= _MAX_INT:
-            items[names.REASONING] = usage.reasoning_tokens
-    _write_cost(items, record)
-    if record.requested_tier:
-        items[names.REQUEST_TIER] = text(record.requested_tier)
-    if record.served_tier:
-        items[names.RESPONSE_TIER] = text(record.served_tier)
-    if record.first_chunk_ns is not None:
-        items[names.FIRST_CHUNK] = record.first_chunk_ns / 1e9
-    if record.http_status is not None:
-        items[names.HTTP_STATUS] = record.http_status
-    if record.status != "ok":
-        items[names.ERROR_TYPE] = text(record.error or record.status)
+            if 0 < reasoning <= produced:
+                items[names.REASONING] = reasoning
+        else:
+            items = {name: value for name, value in items.items() if type(value) is str}
+    _write_cost(items, record.cost)
+    requested, tier, first_chunk, code = (
+        record.requested_tier,
+        record.served_tier,
+        record.first_chunk_ns,
+        record.http_status,
+    )
+    if requested:
+        items[names.REQUEST_TIER] = requested if requested.isascii() else text(requested)
+    if tier:
+        items[names.RESPONSE_TIER] = tier if tier.isascii() else text(tier)
+    if first_chunk is not None:
+        items[names.FIRST_CHUNK] = first_chunk / 1e9
+    if code is not None:
+        items[names.HTTP_STATUS] = code
+    if status != "ok":
+        items[names.ERROR_TYPE] = text(record.error or status)
     _write_call(items, record)
     if which == "both":
         for name, previous in _PREVIOUS:
@@ -378,35 +392,35 @@ def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
     return items
 
 
-def _write_cost(items: dict[str, Any], record: CallRecord) -> None:
-    cost = record.cost
-    usd = cost.usd
-    stated = cost.stated_usd
+def _write_cost(items: dict[str, Any], cost: Cost) -> None:
+    usd, status, lines, version, reason, _, stated, *_ = cost
     if usd is not None:
+        exact = usd_text(usd)
         items[names.COST_AMOUNT] = float(usd)
         items[names.COST_CURRENCY] = "USD"
-        items[names.COST_SOURCE] = "provider" if stated is not None and not cost.lines and stated == usd else "local"
-        items[names.COST_USD] = usd_text(usd)
-    items[names.COST_STATUS] = cost.status
-    if cost.price_version:
-        items[names.PRICE_VERSION] = text(cost.price_version)
-    if cost.reason:
-        items[names.COST_REASON] = text(cost.reason)
+        items[names.COST_SOURCE] = "provider" if stated is not None and not lines and stated == usd else "local"
+        items[names.COST_USD] = exact
+    items[names.COST_STATUS] = status
+    if version:
+        items[names.PRICE_VERSION] = version if version.isascii() else text(version)
+    if reason:
+        items[names.COST_REASON] = text(reason)
     if stated is not None:
         items[names.COST_STATED] = usd_text(stated)
 
 
 def _write_call(items: dict[str, Any], record: CallRecord) -> None:
+    attempt, gateway, gateway_request_id = record.attempt, record.gateway, record.gateway_request_id
     items[names.CALL_ID] = record.call_id
     items[names.OPERATION_ID] = record.operation_id
     items[names.CALL_STATUS] = record.status
     items[names.CALL_HOP] = record.hop
-    if record.attempt:
-        items[names.CALL_ATTEMPTS] = record.attempt + 1
-    if record.gateway is not None:
-        items[names.CALL_GATEWAY] = record.gateway
-    if record.gateway_request_id is not None:
-        items[names.GATEWAY_REQUEST_ID] = text(record.gateway_request_id)
+    if attempt:
+        items[names.CALL_ATTEMPTS] = attempt + 1
+    if gateway is not None:
+        items[names.CALL_GATEWAY] = gateway
+    if gateway_request_id is not None:
+        items[names.GATEWAY_REQUEST_ID] = text(gateway_request_id)
 
 
 def _add(items: dict[str, Any], before: Mapping[str, Any]) -> None:

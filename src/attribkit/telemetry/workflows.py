@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.telemetry import names, nesting
-from attribkit.telemetry.attributes import AttributionAttributes, text
+from attribkit.telemetry.attributes import AttributionAttributes, put, text
 from attribkit.telemetry.spans import Tracers
 
 if TYPE_CHECKING:
@@ -82,7 +82,12 @@ class WorkflowSpans:
                 names.WORKFLOW_NAME: name,
                 **self._attributes(attribution),
             }
-            span = tracer.start_span(f"invoke_workflow {name}", attributes=items)
+            if self._tracers.unseen(tracer):
+                span = tracer.start_span(f"invoke_workflow {name}")
+                if span.is_recording():
+                    put(span, items)
+            else:
+                span = tracer.start_span(f"invoke_workflow {name}", attributes=items)
         except Exception as error:
             faults.note("telemetry.workflow.start", error)
             return None

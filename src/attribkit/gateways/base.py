@@ -37,6 +37,8 @@ class Dialect(Protocol):
     """True when a chat stream may be asked for usage (`stream_options.include_usage`) at this target."""
     body_apis: frozenset[str]
     """The APIs for which `body()` can have something to say."""
+    body_field: str | None
+    """The map in the body that it shares with the user, when the target limits its entries."""
 
     def headers(self, attribution: Attribution) -> Headers:
         """Return the headers that depend on the attribution alone; computed once for each attribution."""
@@ -73,6 +75,7 @@ class Silent:
     name: ClassVar[str] = "silent"
     stream_usage: bool = True
     body_apis: frozenset[str] = frozenset()
+    body_field: str | None = None
     request_id_header: ClassVar[str | None] = None
     """The response header that holds the gateway's own id of the request."""
     cost_header: ClassVar[str | None] = None

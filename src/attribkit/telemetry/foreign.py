@@ -54,10 +54,12 @@ def is_inference(attributes: Mapping[str, Any]) -> bool:
 
 
 class _Open:
-    __slots__ = ("attribution", "claimed", "span", "trace_id")
+    __slots__ = ("attribution", "claimed", "shared", "span", "trace_id")
 
     def __init__(self, span: Any, trace_id: int, attribution: Attribution) -> None:
-        self.span, self.trace_id, self.attribution, self.claimed = span, trace_id, attribution, False
+        self.span, self.trace_id, self.attribution = span, trace_id, attribution
+        self.claimed = False  # a call has it, or has one of those that it was mistaken for
+        self.shared = False  # it fitted a call that others fitted too
 
 
 class OpenSpans:
@@ -97,7 +99,7 @@ class OpenSpans:
         """Return the open span of the call that begins now, and keep it from being claimed again.
 
         `trace_id` is that of the current span, 0 when there is none. None when no span fits. False when several fit:
-        then one of them is the call's, no other is needed, but none is taken at a guess, now or later.
+        then one of them is the call's and no further span is needed, but none is taken at a guess, now or later.
         """
         if not self._spans:
             return None
@@ -105,17 +107,21 @@ class OpenSpans:
             fitting = [
                 one
                 for one in self._spans.values()
-                if (not trace_id or one.trace_id == trace_id)
+                if not one.claimed
+                and (not trace_id or one.trace_id == trace_id)
                 and _agree(one.attribution, attribution)
                 and one.span.is_recording()
                 and _is_call(one.span)
             ]
-            unclaimed = [one for one in fitting if not one.claimed]
-            if not unclaimed:
+            if not fitting:
                 return None
-            for one in unclaimed:
-                one.claimed = True
-            return unclaimed[0].span if len(unclaimed) == 1 else False
+            first = fitting[0]
+            first.claimed = True
+            if len(fitting) == 1 and not first.shared:
+                return first.span
+            for one in fitting:
+                one.shared = True
+            return False
 
 
 def _agree(span: Attribution, call: Attribution) -> bool:

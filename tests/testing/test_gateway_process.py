@@ -11,6 +11,7 @@ import sys
 from decimal import Decimal
 
 import openai
+import pytest
 
 from attribkit.testing import Gateway, SpendRow
 
@@ -37,7 +38,7 @@ def test_a_thousand_requests_at_once(gateway: Gateway) -> None:
 
     asyncio.run(ask())
     requests = gateway.requests()
-    assert {request.metadata["n"] for request in requests} == {str(number) for number in range(1000)}
+    assert {request.attribution["n"] for request in requests} == {str(number) for number in range(1000)}
     assert len(requests) == 1000 and all(request.status == 200 for request in requests)
     rows = gateway.spend(["tenant_id"])
     assert len(rows) == 20 and all(row.calls == 50 for row in rows)
@@ -142,3 +143,38 @@ def test_it_runs_by_hand() -> None:
             assert client.chat.completions.create(model="gpt-4.1-mini", messages=ASK).usage
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_a_relay_sends_on_and_writes_both_sides_down(gateway: Gateway) -> None:
+    headers = {"x-portkey-metadata": '{"tenant_id":"acme"}'}
+    with (
+        Gateway(relay_to=gateway.base_url) as relay,
+        openai.OpenAI(base_url=relay.base_url, api_key="secret") as client,
+    ):
+        whole = client.chat.completions.create(model="gpt-4.1-mini", messages=ASK, extra_headers=headers)
+        stream = client.chat.completions.create(
+            model="gpt-4.1-mini", messages=ASK, stream=True, stream_options={"include_usage": True}
+        )
+        streamed = list(stream)
+        silent = list(client.chat.completions.create(model="gpt-4.1-mini", messages=ASK, stream=True))
+        with client.responses.stream(model="gpt-4.1-mini", input="Hello") as events:
+            events.until_done()
+        seen = relay.requests()
+    assert whole.usage and streamed[-1].usage == whole.usage and silent
+    arrived = gateway.requests()
+    assert [request.header("authorization") for request in arrived] == ["Bearer secret"] * 4
+    assert [request.body for request in seen] == [request.body for request in arrived]
+    assert [request.response_id for request in seen] == [request.response_id for request in arrived]
+    assert [request.usage for request in seen[:2]] == [request.usage for request in arrived[:2]]
+    assert seen[2].usage is None and seen[3].usage == arrived[3].usage
+    assert seen[0].attribution == arrived[0].attribution == {"tenant_id": "acme"}
+    assert seen[1].outcome == "answered" and seen[1].model == "gpt-4.1-mini-2025-04-14"
+
+
+def test_a_relay_to_nowhere_says_so() -> None:
+    with Gateway(relay_to="http://127.0.0.1:9/v1") as relay:
+        with openai.OpenAI(base_url=relay.base_url, api_key="none", max_retries=0) as client:
+            with pytest.raises(openai.InternalServerError, match="cannot be reached"):
+                client.models.list()
+    with pytest.raises(RuntimeError, match="no http or https URL"):
+        Gateway(relay_to="ftp://somewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attribkit.testing.captured import Capture, capture
 from attribkit.testing.process import CapturedRequest, Gateway, SpendRow
 
-__all__ = ["CapturedRequest", "Gateway", "SpendRow"]
+__all__ = ["Capture", "CapturedRequest", "Gateway", "SpendRow", "capture"]

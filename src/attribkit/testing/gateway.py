@@ -17,6 +17,7 @@ from attribkit.testing.answers.base import Answer, Context, not_found
 from attribkit.testing.behaviour import HEADER, Behaviour, Behaviours
 from attribkit.testing.httpd import Connection, Request, serve
 from attribkit.testing.journal import Journal, attribution_in
+from attribkit.testing.relay import Relay
 
 __all__ = ["LoopbackGateway", "main"]
 
@@ -59,7 +60,8 @@ def _endpoint(path: str) -> tuple[str, str | None]:
 class LoopbackGateway:
     """Answers requests and writes them down. What it knows lives in memory and ends with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, relay: Relay | None = None) -> None:
+        self.relay = relay
         self.journal = Journal()
         self.behaviours = Behaviours()
         self.store: dict[str, Any] = {}
@@ -76,6 +78,9 @@ class LoopbackGateway:
         if request.problem:
             entry.update(status=request.problem, outcome="refused")
             await connection.send(request.problem, [], b"")
+            return
+        if self.relay is not None:
+            await self.relay.forward(entry, request, connection)
             return
         path, deployment = _endpoint(url.path.rstrip("/"))
         text = entry.get("body", "")
@@ -94,7 +99,7 @@ class LoopbackGateway:
             body = {}
         if deployment is not None:
             body = {"model": deployment, **body}
-        owner = attribution_in(request)
+        owner = attribution_in(request.headers)
         content_type = request.header("content-type") or ""
         context = Context(entry["seq"], request.method, path, behaviour, owner, self.store, request.body, content_type)
         route = next(
@@ -241,8 +246,8 @@ class LoopbackGateway:
             raise
 
 
-async def _run(host: str, port: int, parent: int | None) -> None:
-    gateway = LoopbackGateway()
+async def _run(host: str, port: int, parent: int | None, relay: Relay | None) -> None:
+    gateway = LoopbackGateway(relay)
     server, connections = await serve(gateway.handle, host, port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -291,9 +296,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port; the first line printed says which")
     parser.add_argument("--parent", type=int, help="end with this process, and when standard input ends")
+    parser.add_argument("--relay-to", metavar="URL", help="do not answer, but send everything on to this gateway")
     options = parser.parse_args(arguments)
     _allow_many_files()
-    asyncio.run(_run(options.host, options.port, options.parent))
+    relay = Relay(options.relay_to) if options.relay_to else None
+    asyncio.run(_run(options.host, options.port, options.parent, relay))
 
 
 if __name__ == "__main__":

@@ -64,14 +64,14 @@ def _strings(fields: object) -> tuple[tuple[str, str], ...]:
     return tuple((str(k), v if isinstance(v, str) else json.dumps(v)) for k, v in fields.items())
 
 
-def attribution_in(request: Request) -> tuple[tuple[str, str], ...]:
-    """Return what the request's headers say about who it is for, as a gateway's log would keep it.
+def attribution_in(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return what a request's headers say about who it is for, as a gateway's log would keep it.
 
     Read are x-portkey-metadata, x-litellm-spend-logs-metadata, cf-aig-metadata and x-tfy-metadata (JSON),
     x-litellm-tags (key:value, comma list) and helicone-property-*. What cannot be parsed says nothing.
     """
     found: dict[str, str] = {}
-    for name, value in request.headers:
+    for name, value in headers:
         name = name.lower()
         if name in ("x-portkey-metadata", "x-litellm-spend-logs-metadata", "cf-aig-metadata", "x-tfy-metadata"):
             try:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from attribkit.testing.journal import attribution_in
+
 __all__ = ["CapturedRequest", "Gateway", "SpendRow"]
 
 _SOURCE = Path(__file__).resolve().parents[2]
@@ -76,13 +78,10 @@ class CapturedRequest:
         return json.loads(self.body)
 
     @property
-    def metadata(self) -> dict[str, Any]:
-        """`x-portkey-metadata` read as JSON; {} when it is not sent or not an object."""
-        with contextlib.suppress(ValueError):
-            read = json.loads(self.header("x-portkey-metadata") or "")
-            if isinstance(read, dict):
-                return read
-        return {}
+    def attribution(self) -> dict[str, str]:
+        """Who the request is for, as its headers say in the dialect of Portkey, LiteLLM, Helicone, Cloudflare or
+        TrueFoundry; {} when they say nothing."""
+        return dict(attribution_in(self.headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +100,19 @@ class SpendRow:
 class Gateway:
     """Starts the loopback gateway in a process of its own, and ends it.
 
-    Use it as a context manager, or call `close()`. The process also ends when the one that started it does.
+    Use it as a context manager, or call `close()`. The process also ends when the one that started it does. With
+    `relay_to` (a URL) it answers nothing itself: it sends every request on to that gateway and writes both sides down.
     """
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, relay_to: str | None = None) -> None:
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("ATTRIBKIT_", "OTEL_", "COV_"))
         }
         path = [str(_SOURCE), *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(path)
         command = [sys.executable, "-m", "attribkit.testing.gateway", "--port", str(port), "--parent", str(os.getpid())]
+        if relay_to is not None:
+            command += ["--relay-to", relay_to]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )

@@ -310,8 +310,7 @@ class Operation:
         """Close with a whole reply."""
         if self._close():
             try:
-                usage, cost, stated = self._priced(reply)
-                self._end("ok", reply, usage, cost, stated)
+                self._end("ok", reply, *self._priced(reply))
             except Exception as error:
                 faults.note("pipeline.finish", error)
 
@@ -319,8 +318,7 @@ class Operation:
         """Close a stream that was not read to its end: what it cost is estimated unless usage was seen."""
         if self._close():
             try:
-                usage, cost, stated = self._priced(reply, cut=True)
-                self._end(status, reply, usage, cost, stated, error)
+                self._end(status, reply, *self._priced(reply, cut=True), error)
             except Exception as fault:
                 faults.note("pipeline.abandon", fault)
 
@@ -338,7 +336,7 @@ class Operation:
             attempt.http_status = http_status
             _, cost = self._failed(attempt)
             attempt.error = type(error).__name__
-            self._end("cancelled" if cancelled else "error", Reply(http_status=http_status), NO_USAGE, cost, None)
+            self._end("cancelled" if cancelled else "error", Reply(http_status=http_status), NO_USAGE, cost)
         except Exception as fault:
             faults.note("pipeline.fail", fault)
 
@@ -351,7 +349,7 @@ class Operation:
             if self.pipeline.spans is not None:
                 self.span = self.pipeline.spans.start(self.call, self.attribution, self.attempt.started_ns)
             cost = Cost.free("rejected before it was sent")
-            self._end("rejected", Reply(), NO_USAGE, cost, None, type(refusal).__name__)
+            self._end("rejected", _NO_REPLY, NO_USAGE, cost, type(refusal).__name__)
         except Exception as fault:
             faults.note("pipeline.reject", fault)
 
@@ -378,17 +376,15 @@ class Operation:
             return NO_USAGE, Cost.free("the request never reached the host")
         return NO_USAGE, Cost.unknown("no reply arrived; the provider may have billed it")
 
-    def _priced(self, reply: Reply, *, cut: bool = False) -> tuple[Usage, Cost, Decimal | None]:
-        call = self.call
-        usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
-        if not usage.known and cut:
-            usage = self._estimate(reply)
-        stated = None
-        if reply.headers is not None and self.target.route is not None:
-            text = self.target.route.stated_cost(reply.headers)
-            if text is not None:
-                stated = Decimal(text)
-        if usage.known or usage.estimated:
+    def _priced(self, reply: Reply, *, cut: bool = False) -> tuple[Usage, Cost]:
+        """Return usage and cost. A fault of ours in either leaves the row with an explicit "unpriced"."""
+        call, usage = self.call, NO_USAGE
+        try:
+            usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
+            if not usage.known and cut:
+                usage = self._estimate(reply)
+            if not (usage.known or usage.estimated):
+                return usage, Cost.unknown(reply.problem or "; ".join(usage.problems) or "the reply states no usage")
             cost = self.pipeline.prices.cost(
                 usage,
                 provider=call.provider or None,
@@ -399,10 +395,19 @@ class Operation:
                 batch=call.batch,
                 at=self.attempt.started_ns if self.attempt is not None else None,
             )
-        else:
-            why = reply.problem or "; ".join(usage.problems) or "the reply states no usage"
-            cost = Cost.unknown(why)
-        return usage, cost, stated
+        except Exception as fault:
+            faults.note("pricing", fault)
+            return usage, Cost.unknown(f"a fault of attribkit's own in pricing: {type(fault).__name__}")
+        return usage, self._with_stated(cost, reply)
+
+    def _with_stated(self, cost: Cost, reply: Reply) -> Cost:
+        """Return `cost` with what the gateway's response headers say that the call cost, if they say it."""
+        route = self.target.route
+        if reply.headers is not None and route is not None and cost.stated_usd is None:
+            text = route.stated_cost(reply.headers)
+            if text is not None:
+                return cost._replace(stated_usd=Decimal(text))
+        return cost
 
     def _estimate(self, reply: Reply) -> Usage:
         """Return a stated guess for a stream that was cut: a token is taken for four characters, and a chunk for a
@@ -416,15 +421,7 @@ class Operation:
             estimated=f"cut after {reply.chunks} chunks: 4 characters a token, at least a token a chunk",
         )
 
-    def _end(
-        self,
-        status: CallStatus,
-        reply: Reply,
-        usage: Usage,
-        cost: Cost,
-        stated: Decimal | None,
-        error: str | None = None,
-    ) -> None:
+    def _end(self, status: CallStatus, reply: Reply, usage: Usage, cost: Cost, error: str | None = None) -> None:
         attempt = self.attempt
         if attempt is None:  # a client that never told of its request: its call is on record all the same
             attempt = self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
@@ -432,8 +429,6 @@ class Operation:
             attempt.error = error
         if reply.http_status is not None:
             attempt.http_status = reply.http_status
-        if stated is not None and cost.stated_usd is None:
-            cost = cost._replace(stated_usd=stated)
         record = self._record(attempt, status, usage, cost, reply)
         self._write(record)
         if self.span is not None:

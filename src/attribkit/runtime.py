@@ -6,7 +6,7 @@ import atexit
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,6 +91,62 @@ class _Prices:
         )
 
 
+class _Telemetry:
+    """The parts that speak OpenTelemetry, on the app's own providers or the global ones."""
+
+    def __init__(self, settings: Settings) -> None:
+        from attribkit.telemetry.attributes import AttributionAttributes
+        from attribkit.telemetry.foreign import OpenSpans
+        from attribkit.telemetry.names import ALIASES
+        from attribkit.telemetry.spans import CallSpans
+        from attribkit.telemetry.stamp import AttributionProcessor
+        from attribkit.telemetry.workflows import WorkflowSpans
+
+        provider = self._provider = settings.tracer_provider
+        attributes, open_spans = AttributionAttributes({**ALIASES, **settings.aliases}), OpenSpans()
+        self.spans = CallSpans(provider, attributes=attributes, open_spans=open_spans, own=settings.spans)
+        self._workflows = WorkflowSpans(provider, attributes=attributes) if settings.spans else None
+        self._processor = AttributionProcessor(
+            lambda: context.in_force().attribution, attributes=attributes, open_spans=open_spans
+        )
+        self.metrics: Sink | None = None
+        if settings.metrics:
+            from attribkit.telemetry.metrics import CallMetrics
+
+            self.metrics = CallMetrics(settings.meter_provider)
+
+    def start(self, undo: list[Callable[[], None]]) -> tuple[Patch, ...]:
+        """Stamp the attribution on every span: on the provider there is, or on the one that the app sets later."""
+        from attribkit.telemetry import stamp
+
+        if self._workflows is not None:
+            context.observe_workflows(self._workflows.start)
+            undo.append(lambda: context.observe_workflows(None))
+
+        def install(provider: Any) -> None:
+            installed = stamp.install(provider, self._processor)
+            if installed is not None:
+                undo.append(lambda: stamp.remove(installed))
+
+        if self._provider is not None:
+            install(self._provider)
+            return ()
+        if "opentelemetry.trace" in sys.modules:
+            install(None)
+
+        def set_tracer_provider(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            result = wrapped(*args, **kwargs)
+            try:
+                install(None)
+            except Exception as fault:
+                faults.note("telemetry.install", fault)
+            return result
+
+        return (
+            Patch("opentelemetry.trace", "set_tracer_provider", set_tracer_provider, "telemetry", "opentelemetry-api"),
+        )
+
+
 class Runtime:
     """One start of attribkit: all its parts."""
 
@@ -103,7 +159,7 @@ class Runtime:
         self.carrier_key = settings.carrier_key.get_secret_value().encode() if settings.carrier_key else None
         self.guard = _guard(settings, self.prices)
         self.ledger = _ledger(settings)
-        self._undo: list[Any] = []
+        self._undo: list[Callable[[], None]] = []
         unknown = set(settings.hops) - set(catalog.GROUPS)
         if unknown:
             raise ConfigurationError(
@@ -115,20 +171,13 @@ class Runtime:
             )
         self._off = frozenset(name for name, on in settings.hops.items() if not on)
         sinks: list[Sink] = [] if self.ledger is None else [self.ledger]
-        spans = None
-        if "telemetry" not in self._off:
-            if settings.metrics:
-                from attribkit.telemetry.metrics import CallMetrics
-
-                sinks.append(CallMetrics(settings.meter_provider))
-            if settings.spans:
-                from attribkit.telemetry.spans import CallSpans
-
-                spans = CallSpans(settings.tracer_provider, aliases=settings.aliases or None)
+        self._telemetry = None if "telemetry" in self._off else _Telemetry(settings)
+        if self._telemetry is not None and self._telemetry.metrics is not None:
+            sinks.append(self._telemetry.metrics)
         self.pipeline = Pipeline(
             gateways=self.gateways,
             prices=self.prices,
-            spans=spans,
+            spans=self._telemetry.spans if self._telemetry is not None else None,
             sinks=tuple(sinks),
             guard=self.guard,
             tiers=TierPolicy(settings.tiers) if settings.tiers else None,
@@ -140,46 +189,12 @@ class Runtime:
     def start(self) -> None:
         """Put everything on."""
         rows = catalog.patches(self.pipeline)
-        if "telemetry" not in self._off and self.settings.spans:
-            rows = (*rows, *self._stamping())
+        if self._telemetry is not None:
+            rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)
         if "langchain" not in self._off:
             self._undo.append(context.add_adopter(langchain.adopter()))
         atexit.register(self.settle)
-
-    def _stamping(self) -> tuple[Patch, ...]:
-        """Stamp the attribution on every span: on the provider there is, or on the one that the app sets later."""
-        from attribkit.telemetry import stamp
-        from attribkit.telemetry.workflows import WorkflowSpans
-
-        given = self.settings.tracer_provider
-        context.observe_workflows(WorkflowSpans(given).start)
-        self._undo.append(lambda: context.observe_workflows(None))
-        processor = stamp.AttributionProcessor(context.current, aliases=self.settings.aliases or None)
-
-        def install(provider: Any) -> None:
-            handle = stamp.install(provider, processor)
-            if handle is not None:
-                self._undo.append(lambda: stamp.remove(handle))
-
-        if given is not None:
-            install(given)
-            return ()
-        trace = sys.modules.get("opentelemetry.trace")
-        if trace is not None:
-            install(trace.get_tracer_provider())
-
-        def set_tracer_provider(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            result = wrapped(*args, **kwargs)
-            try:
-                install(args[0] if args else kwargs["tracer_provider"])
-            except Exception as fault:
-                faults.note("telemetry.install", fault)
-            return result
-
-        return (
-            Patch("opentelemetry.trace", "set_tracer_provider", set_tracer_provider, "telemetry", "opentelemetry-api"),
-        )
 
     def report(self) -> Report:
         """Return how everything stands now."""

@@ -1,0 +1,182 @@
+"""Retries are attempts of one operation: a row each, one span; failures behave and cost as they did."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+import openai
+import pytest
+from openai_sdk.shapes import MODEL, user
+
+import attribkit
+
+
+@pytest.fixture
+def seen(observe: Any) -> Any:
+    return observe()
+
+
+def ask(client: Any, text: str, **more: Any) -> Any:
+    return client.chat.completions.create(model=MODEL, messages=user(text), **more)
+
+
+def test_two_429_then_an_answer(seen: Any) -> None:
+    with attribkit.attributed(tenant_id="acme"):
+        ask(openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=3), "[[loopback status=429; count=2]] hi")
+    requests, records = seen.requests(), seen.records
+    assert [r.status for r in requests] == [429, 429, 200]
+    assert [(r.attempt, r.status, r.http_status) for r in records] == [
+        (0, "error", 429),
+        (1, "error", 429),
+        (2, "ok", None),
+    ]
+    assert len({r.operation_id for r in records}) == 1
+    assert len({r.call_id for r in records}) == 3
+    assert [r.cost.status for r in records] == ["free", "free", "priced"]
+    assert records[0].cost.usd == Decimal(0) and "429" in records[0].cost.reason
+    assert all(request.metadata["tenant_id"] == "acme" for request in requests)
+    (span,) = seen.call_spans()
+    assert span.attributes["attribkit.tenant_id"] == "acme"
+
+
+def test_async_retries(seen: Any) -> None:
+    async def main() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=seen.base_url, max_retries=2) as client:
+            with attribkit.attributed(tenant_id="acme"):
+                await ask(client, "[[loopback status=500; count=1]] hi")
+
+    asyncio.run(main())
+    assert [(r.attempt, r.status, r.http_status) for r in seen.records] == [(0, "error", 500), (1, "ok", None)]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, openai.BadRequestError), (401, openai.AuthenticationError), (503, openai.APIStatusError)],
+)
+def test_a_refused_call_raises_as_before_and_is_free(status: int, error: type[Exception], seen: Any) -> None:
+    client = openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=0)
+    with pytest.raises(error):
+        ask(client, f"[[loopback status={status}; count=1]] hi")
+    (record,) = seen.records
+    assert (record.status, record.http_status, record.cost.status) == ("error", status, "free")
+    (span,) = seen.call_spans()
+    assert span.status.status_code.name == "ERROR"
+
+
+def test_a_time_out_may_have_been_billed(seen: Any) -> None:
+    client = openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=1, timeout=0.3)
+    with pytest.raises(openai.APITimeoutError):
+        ask(client, "[[loopback hang=20]] hi")
+    assert [(r.attempt, r.status, r.cost.status) for r in seen.records] == [
+        (0, "error", "unpriced"),
+        (1, "error", "unpriced"),
+    ]
+    assert seen.records[0].error == "ReadTimeout"
+
+
+def test_a_refused_connection_is_free(seen: Any) -> None:
+    client = openai.OpenAI(api_key="k", base_url="http://127.0.0.1:9/v1", max_retries=1)
+    with pytest.raises(openai.APIConnectionError):
+        ask(client, "hi")
+    assert [(r.status, r.cost.status) for r in seen.records] == [("error", "free"), ("error", "free")]
+
+
+def test_a_cancelled_call(seen: Any) -> None:
+    async def main() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=seen.base_url) as client:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(ask(client, "[[loopback hang=20]] hi"), 0.3)
+
+    asyncio.run(main())
+    (record,) = seen.records
+    assert (record.status, record.cost.status) == ("cancelled", "unpriced")
+
+
+def test_requests_that_are_no_model_calls_get_headers_and_no_row(seen: Any) -> None:
+    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    with attribkit.attributed(tenant_id="acme"):
+        client.models.list()
+        client.files.create(file=("a.jsonl", b"{}"), purpose="batch")
+    assert [request.metadata.get("tenant_id") for request in seen.requests()] == ["acme", "acme"]
+    assert seen.records == [] and seen.call_spans() == []
+
+
+def test_a_client_built_before_instrument_and_the_module_client(observe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    import openai as module
+
+    seen = None
+    early = openai.OpenAI(api_key="k", base_url="http://127.0.0.1:1/v1", default_headers={"x-service": "billing"})
+    seen = observe()
+    with attribkit.attributed(tenant_id="acme"):
+        ask(early.with_options(base_url=seen.base_url), "hi")
+        monkeypatch.setattr(module, "base_url", seen.base_url)
+        monkeypatch.setattr(module, "api_key", "k")
+        monkeypatch.setattr(module, "_client", None, raising=False)
+        module.chat.completions.create(model=MODEL, messages=user("hi"))
+    requests = seen.requests()
+    assert [request.metadata["tenant_id"] for request in requests] == ["acme", "acme"]
+    assert requests[0].header("x-service") == "billing"
+
+
+def test_azure(seen: Any) -> None:
+    client = openai.AzureOpenAI(
+        api_key="k", api_version="2025-01-01-preview", azure_endpoint=seen.gateway.url, max_retries=0
+    )
+    with attribkit.attributed(tenant_id="acme"):
+        ask(client, "hi")
+        list(ask(client, "hi", stream=True))
+    assert all("/openai/deployments/" in request.path for request in seen.requests())
+    assert [request.metadata["tenant_id"] for request in seen.requests()] == ["acme", "acme"]
+    assert [record.provider for record in seen.records] == ["azure", "azure"]
+
+
+def test_a_users_header_is_not_overwritten(seen: Any) -> None:
+    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    with attribkit.attributed(tenant_id="acme"):
+        ask(client, "hi", extra_headers={"X-Portkey-Metadata": '{"mine":"1"}'})
+    (request,) = seen.requests()
+    assert request.header_values("x-portkey-metadata") == ['{"mine":"1"}']
+
+
+def test_a_redirect_to_another_host_carries_nothing_of_ours(seen: Any, gateway: Any) -> None:
+    from attribkit.testing import Gateway
+
+    with Gateway() as other:
+        client = openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=0)
+        with attribkit.attributed(tenant_id="acme"):
+            ask(client, f"[[loopback redirect={other.url}{{path}}]] hi", extra_headers={"x-mine": "1"})
+        (there,) = other.requests()
+        assert there.header("x-mine") == "1"
+        text = repr(there.headers)
+        assert "acme" not in text and "portkey" not in text and there.header("traceparent") is None
+        assert "acme" in seen.requests()[0].header("x-portkey-metadata")
+
+
+def test_required_fields(observe: Any) -> None:
+    seen = observe(require=("tenant_id", "workflow_id"), on_missing="reject")
+    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    with attribkit.attributed(tenant_id="acme"), pytest.raises(attribkit.AttributionRequired, match="workflow_id"):
+        ask(client, "hi")
+    assert seen.requests() == []
+    (record,) = seen.records
+    assert (record.status, record.cost.status, record.error) == ("rejected", "free", "AttributionRequired")
+    assert seen.call_spans()[0].attributes["attribkit.tenant_id"] == "acme"
+
+
+def test_a_spent_budget_keeps_the_call_from_the_wire(observe: Any) -> None:
+    budget = attribkit.Budget("acme-day", limit="0.000001", window="day", match={"tenant_id": "acme"})
+    seen = observe(budgets=[budget], budget_store=None)
+    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    with attribkit.attributed(tenant_id="acme"):
+        ask(client, "hi")
+        with pytest.raises(attribkit.BudgetExceeded) as refusal:
+            ask(client, "hi")
+    with attribkit.attributed(tenant_id="globex"):
+        ask(client, "hi")
+    assert refusal.value.budget == "acme-day" and refusal.value.spent > refusal.value.limit
+    assert refusal.value.to_dict()["error"]["type"] == "budget_exceeded"
+    assert len(seen.requests()) == 2
+    assert [record.status for record in seen.records] == ["ok", "rejected", "ok"]

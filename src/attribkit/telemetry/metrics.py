@@ -103,6 +103,19 @@ class _Totals:
 
         return read
 
+    def histogram(self, meter: Meter, name: str, unit: str, description: str, buckets: Iterable[float]) -> Any:
+        """Return the histogram of that name, made once: the SDK warns of a second one (1.25)."""
+        made = self.instruments.get(name)
+        if made is None:
+            try:
+                made = meter.create_histogram(
+                    name, unit=unit, description=description, explicit_bucket_boundaries_advisory=list(buckets)
+                )
+            except TypeError:  # the API knows no advice before 1.28
+                made = meter.create_histogram(name, unit=unit, description=description)
+            self.instruments[name] = made
+        return made
+
     def forked(self) -> None:
         """Start from nothing in a child process: its parent reports what was before."""
         self.lock = threading.Lock()
@@ -208,15 +221,17 @@ class CallMetrics:
                     totals.instruments[name] = meter.create_observable_counter(
                         name, [totals.observe(place)], unit=unit, description=description
                     )
-        durations = []
-        if self._names in ("counter", "both"):
-            durations.append("gen_ai.client.inference.duration")
-        if self._names in ("histogram", "both"):
-            durations.append("gen_ai.client.operation.duration")
-            self._tokens = _histogram(meter, "gen_ai.client.token.usage", "{token}", "Tokens of a model call", _TOKENS)
-        self._durations = tuple(
-            _histogram(meter, name, "s", "How long a model call took", _DURATION) for name in durations
-        )
+            durations = []
+            if self._names in ("counter", "both"):
+                durations.append("gen_ai.client.inference.duration")
+            if self._names in ("histogram", "both"):
+                durations.append("gen_ai.client.operation.duration")
+                self._tokens = totals.histogram(
+                    meter, "gen_ai.client.token.usage", "{token}", "Tokens of a model call", _TOKENS
+                )
+            self._durations = tuple(
+                totals.histogram(meter, name, "s", "How long a model call took", _DURATION) for name in durations
+            )
         self._totals = totals
 
     def _count(self, record: CallRecord) -> None:
@@ -288,12 +303,3 @@ def _attributes(key: _Key) -> dict[str, str]:
     if error is not None:
         attributes[names.ERROR_TYPE] = text(error)
     return attributes
-
-
-def _histogram(meter: Meter, name: str, unit: str, description: str, buckets: Iterable[float]) -> Any:
-    try:
-        return meter.create_histogram(
-            name, unit=unit, description=description, explicit_bucket_boundaries_advisory=list(buckets)
-        )
-    except TypeError:  # the API before 1.28 knows no advice
-        return meter.create_histogram(name, unit=unit, description=description)

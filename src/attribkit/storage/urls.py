@@ -1,0 +1,64 @@
+"""Database URLs: which store a URL names, with errors that say which would do."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from attribkit.errors import ConfigurationError
+
+__all__ = ["DatabaseURL", "parse_url"]
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*):(?://)?(.*)", re.IGNORECASE | re.DOTALL)
+_LATER = {
+    "postgresql": "PostgreSQL",
+    "postgres": "PostgreSQL",
+    "redis": "Redis",
+    "rediss": "Redis",
+    "clickhouse": "ClickHouse",
+}
+
+
+class DatabaseURL(NamedTuple):
+    """A URL taken apart. `path` is absolute for a SQLite file and None for a store in memory."""
+
+    scheme: str
+    path: str | None
+
+
+def parse_url(url: str, *, name: str = "ledger", schemes: Sequence[str] = ("sqlite", "memory")) -> DatabaseURL:
+    """Return the store that `url` names. A relative path is taken from the working directory of now.
+
+    `sqlite:///costs.db` is relative, `sqlite:////var/lib/costs.db` absolute; `memory://` lives and dies with the
+    process. `name` is the setting that the error speaks of. Raises ConfigurationError; it never repeats what follows
+    the scheme of a network URL, where a password can be.
+    """
+    found = _SCHEME.fullmatch(url)
+    if found is None:
+        raise ConfigurationError(
+            f"{name} {url!r} is no URL; for a file write sqlite:///{url.lstrip('/') or 'attribkit.db'}",
+            name=name,
+            value=url,
+            allowed=schemes,
+        )
+    scheme, rest = found[1].lower(), found[2]
+    allowed = ", ".join("memory://" if one == "memory" else f"{one}:///PATH" for one in schemes)
+    if scheme not in schemes:
+        known = _LATER.get(scheme)
+        why = f"{known} is not supported by this version" if known else "there is no such store"
+        raise ConfigurationError(
+            f"{name} {scheme}://...: {why}; use {allowed}", name=name, value=scheme, allowed=schemes
+        )
+    if scheme == "memory" or (scheme == "sqlite" and rest in ("", "/", "/:memory:")):
+        return DatabaseURL(scheme, None)
+    if not rest.startswith("/") or rest.startswith("/?") or "?" in rest:
+        raise ConfigurationError(
+            f"{name} {url!r}: a SQLite URL is sqlite:/// and a path, without a host or a query "
+            "(sqlite:///costs.db, sqlite:////var/lib/costs.db)",
+            name=name,
+            value=url,
+            allowed=schemes,
+        )
+    return DatabaseURL(scheme, os.path.abspath(rest[1:]))

@@ -1,0 +1,443 @@
+"""The price engine: from a usage and what kind of call it was to an exact, dated, explained cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from time import time_ns
+from typing import Any
+
+from attribkit.cost import Cost, CostLine
+from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
+from attribkit.pricing.catalog import Catalog, Shard, instant
+from attribkit.pricing.meters import PRICES, STANDS_IN
+from attribkit.pricing.names import candidates, nearest, profile_scope
+from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
+from attribkit.usage.model import INPUT_METERS, Usage
+from attribkit.usage.read import read_usage
+
+__all__ = ["PriceEngine"]
+
+_ZERO = Decimal(0)
+_EVER, _NEVER = -(1 << 62), 1 << 62
+_MOST_ENTRIES = 4_096
+_STATES_ITS_CHARGE = frozenset(("openrouter",))
+"""Sellers whose usage object says what the account was charged: it beats any table."""
+_INPUT = frozenset(INPUT_METERS)
+_multiply, _add = PRICES.multiply, PRICES.add
+_new = tuple.__new__
+
+_Prices = dict[str, Decimal]
+_Key = tuple[str | None, str | None, str | None, str | None, str | None, str | None, bool]
+"""Provider, model, tier, region, region by the usage, speed, batch."""
+
+
+class _Entry:
+    """What one kind of call costs between two instants; or why there is no price."""
+
+    __slots__ = ("date", "free", "list_prices", "list_steps", "name", "prices", "reason", "since", "steps", "until",
+                 "version")  # fmt: skip
+
+    def __init__(self, since: int, until: int, version: str) -> None:
+        self.since, self.until, self.version = since, until, version
+        self.prices: _Prices | None = None
+        self.steps: tuple[tuple[int, _Prices], ...] = ()
+        self.list_prices: _Prices | None = None
+        self.list_steps: tuple[tuple[int, _Prices], ...] = ()
+        self.name: str | None = None
+        self.date: str | None = None
+        self.reason: str | None = None
+        self.free: str | None = None
+
+
+class PriceEngine:
+    """Prices calls from one catalog and an organisation's overrides. Safe to share between threads; never raises
+    for what a provider sent."""
+
+    def __init__(self, catalog: Catalog, overrides: Overrides) -> None:
+        self.catalog, self.overrides = catalog, overrides
+        self._entries: dict[_Key, _Entry] = {}
+        self._own_version = f"{catalog.version}+{overrides.digest}" if overrides.digest else catalog.version
+
+    @classmethod
+    def bundled(
+        cls, overrides: Iterable[Mapping[str, Any] | str | Path] | Mapping[str, Any] | str | Path = ()
+    ) -> PriceEngine:
+        """Return an engine over the catalog in the package.
+
+        `overrides` are mappings or TOML/JSON files; raises PriceDataError for one that breaks the format.
+        """
+        return cls(Catalog.bundled(), read_overrides(overrides))
+
+    @property
+    def version(self) -> str:
+        """The version of the catalog, and of the overrides when there are any."""
+        return self._own_version
+
+    def age_days(self, now: date | datetime | None = None) -> int:
+        """Return how many days ago the catalog was built."""
+        today = now or date.today()
+        if isinstance(today, datetime):
+            today = today.date()
+        return (today - date.fromisoformat(self.catalog.built)).days
+
+    def known(self, seller: str) -> tuple[str, ...]:
+        """Return the models of a seller that have a price, () for an unknown seller."""
+        shard = self.catalog.shard(self.catalog.aliases.get(seller, seller))
+        return tuple(shard.models) if shard else ()
+
+    def nearest(self, model: str, seller: str | None = None) -> list[str]:
+        """Return known names that look like `model`, as "seller/model"; of all sellers when none is given.
+
+        Without a seller this loads the whole catalog: for commands, not for the path of a call.
+        """
+        found = []
+        for name in [seller] if seller else list(self.catalog.sellers):
+            shard = self.catalog.shard(self.catalog.aliases.get(name, name))
+            if shard is not None:
+                found += [f"{shard.seller}/{near}" for near in nearest(model, shard.names)]
+        wanted = model.lower()
+        found.sort(key=lambda name: (-_shared(name.rpartition("/")[2], wanted), len(name)))
+        return found[:5]
+
+    def price(
+        self,
+        payload: Any,
+        *,
+        model: str | None,
+        provider: str | None = None,
+        api: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+        batch: bool = False,
+        at: datetime | date | str | int | None = None,
+    ) -> Cost:
+        """Return the cost of a raw usage payload; the arguments are those of `cost`.
+
+        A response object's usage is taken as well as its JSON: whatever has `model_dump` is dumped.
+        """
+        if not isinstance(payload, dict) and payload is not None and not isinstance(payload, Mapping):
+            payload = _dumped(payload)
+        usage = read_usage(payload, provider=provider or "", api=api)
+        return self.cost(
+            usage,
+            provider=provider,
+            model=model,
+            api=api,
+            service_tier=service_tier,
+            region=region,
+            batch=batch,
+            at=at,
+        )
+
+    def cost(
+        self,
+        usage: Usage,
+        *,
+        provider: str | None,
+        model: str | None,
+        api: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+        batch: bool = False,
+        at: datetime | date | str | int | None = None,
+    ) -> Cost:
+        """Return what `usage` cost at an instant (`at`: date-time, date, ISO text, or nanoseconds since the epoch; now
+        when None). What the usage itself states (model, tier, region, speed) goes before the arguments."""
+        try:
+            ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
+            batch = batch or api == "batch"
+            key = (provider, usage[4] or model, usage[5] or service_tier, region, usage[6], usage[7], batch)
+            entry = self._entries.get(key)
+            if entry is None or not entry.since <= ns < entry.until:
+                entry = self._resolve(key, ns)
+            stated = usage[8]
+            if entry.prices is None or not usage[2] or stated is not None:
+                answer = self._unusual(usage, entry, provider)
+                if answer is not None:
+                    return answer
+            return _priced(usage, entry)
+        except Exception as error:  # the app comes first: no payload may break it
+            return Cost.unknown(f"cannot be priced: {type(error).__name__}: {error}", price_version=self._own_version)
+
+    def ceiling(
+        self,
+        *,
+        provider: str | None,
+        model: str | None,
+        input_tokens: int,
+        max_output_tokens: int,
+        service_tier: str | None = None,
+        region: str | None = None,
+        batch: bool = False,
+        at: datetime | date | str | int | None = None,
+    ) -> Decimal | None:
+        """Return the most that a call with so many tokens can cost: no cache hits, every input token at the dearest
+        input price of its step. None when the call has no price; for budgets that reserve before a call leaves."""
+        if type(input_tokens) is not int or type(max_output_tokens) is not int:
+            return None
+        try:
+            ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
+            key = (provider, model, service_tier, region, None, None, batch)
+            entry = self._entries.get(key)
+            if entry is None or not entry.since <= ns < entry.until:
+                entry = self._resolve(key, ns)
+            if entry.free:
+                return _ZERO
+            if entry.prices is None:
+                return None
+            prices = _step(entry.prices, entry.steps, input_tokens)
+            read = max((p for m, p in prices.items() if m in _INPUT), default=_ZERO)
+            made = max((p for m, p in prices.items() if m.endswith("output") or m == "reasoning_apart"), default=_ZERO)
+            fee = max((p for m, p in prices.items() if m.startswith("requests")), default=_ZERO)
+            return _add(_add(_multiply(read, input_tokens), _multiply(made, max_output_tokens)), fee)
+        except Exception:
+            return None
+
+    def seller_of(self, provider: str | None, model: str | None) -> str | None:
+        """Return the catalog's word for a provider; inferred from the model's name when no provider is given."""
+        if provider:
+            return self.catalog.aliases.get(provider, self.catalog.aliases.get(provider.lower()))
+        if not model:
+            return None
+        low = model.lower().removeprefix("@")
+        if low.startswith("arn:aws:bedrock"):
+            return "bedrock"
+        head = low.partition("/")[0]
+        if "/" in low and head in self.catalog.aliases:
+            return self.catalog.aliases[head]
+        if low.startswith("ft:"):
+            low = low[3:]
+        return next((seller or None for prefix, seller in self.catalog.infer if low.startswith(prefix)), None)
+
+    def _unusual(self, usage: Usage, entry: _Entry, provider: str | None) -> Cost | None:
+        """Answer what is not a plain product of counts and prices; None when it is one after all."""
+        stated = usage.stated_usd
+        version = entry.version
+        if stated is not None and (provider in _STATES_ITS_CHARGE or (entry.prices is None and not entry.free)):
+            line = CostLine("stated", 1, stated, stated)
+            name = f"{provider}/stated" if provider else "stated"
+            if not stated:
+                return Cost(_ZERO, "free", (), version, "the provider stated a charge of 0", _ZERO, stated, name)
+            return Cost(stated, "priced", (line,), version, None, stated, stated, name)
+        if entry.free is not None and (usage.known or entry.reason == "committed"):
+            return Cost(_ZERO, "free", (), version, entry.free, _ZERO, stated, entry.name, entry.date)
+        if not usage.known:
+            why = "; ".join(usage.problems[:3]) or "the reply stated no usage"
+            return Cost.unknown(f"no usable usage: {why}", price_version=version, stated_usd=stated)
+        if entry.prices is None:
+            return Cost.unknown(entry.reason or "no price", price_version=version, stated_usd=stated)
+        return None
+
+    def _resolve(self, key: _Key, ns: int) -> _Entry:
+        """Find and keep what the calls of one kind cost around `ns`."""
+        entry = self._resolved(*key, ns)
+        if len(self._entries) >= _MOST_ENTRIES:
+            self._entries.clear()
+        self._entries[key] = entry
+        return entry
+
+    def _resolved(
+        self,
+        provider: str | None,
+        model: str | None,
+        tier: str | None,
+        region: str | None,
+        served_region: str | None,
+        speed: str | None,
+        batch: bool,
+        ns: int,
+    ) -> _Entry:
+        entry = _Entry(_EVER, _NEVER, self.catalog.version)
+        tier = _tier(tier, speed, batch)
+        if tier in COMMITTED:
+            entry.free, entry.reason = COMMITTED[tier], "committed"
+            return entry
+        if not isinstance(model, str) or not model.strip():
+            entry.reason = "the call names no model"
+            return entry
+        seller = self.seller_of(provider, model)
+        if seller is None and provider:
+            seller = provider.lower()
+        if seller is None:
+            entry.reason = f"no provider is given and the name {model!r} does not tell one"
+            return entry
+        if seller == "anthropic" and served_region:
+            region = served_region
+        shard = self.catalog.shard(seller)
+        own_name = self.overrides.names.get((seller, model.lower()))
+        names, found = self._find(shard, seller, own_name or model)
+        rule, since, until = self.overrides.find(seller, (*names, model), tier, ns)
+        entry.since, entry.until = since, until
+        if rule is not None:
+            entry.version = self._own_version
+        if rule is not None and rule.kind == "free":
+            entry.free, entry.name = rule.reason, f"{seller}/{found or model}"
+            return entry
+        if shard is None or found is None:
+            entry.reason = self._why_unknown(shard, seller, model, provider)
+            if seller == "openrouter" and model.endswith(":free"):
+                entry.free, entry.name = "a :free variant on OpenRouter", f"{seller}/{model}"
+                return entry
+        else:
+            entry.name = f"{seller}/{found}"
+            card = card_at(shard, found, tier=tier, region=_region(seller, region, model), ns=ns)
+            entry.since, entry.until = max(since, card.since), min(until, card.until)
+            if isinstance(card, NoPrice):
+                entry.reason = card.reason
+            else:
+                entry.date, entry.free = card.date, card.free
+                if card.free is None:
+                    entry.prices, entry.steps = card.prices, card.steps
+        if rule is not None:
+            _apply(rule, entry)
+            if entry.name is None and entry.prices is not None:
+                entry.name = f"{seller}/{model}"
+        return entry
+
+    def _find(self, shard: Shard | None, seller: str, model: str) -> tuple[tuple[str, ...], str | None]:
+        """Return the names tried and the catalog's own name of the model."""
+        tried: dict[str, None] = {}
+        found = None
+        for name in candidates(model, seller, self.catalog.aliases):
+            tried[name] = None
+            if shard is not None and name in shard.names:
+                found = shard.names[name]
+                tried[found] = None
+                break
+        return tuple(tried), found
+
+    def _why_unknown(self, shard: Shard | None, seller: str, model: str, provider: str | None) -> str:
+        if shard is None:
+            return (
+                f"no price list of seller {provider or seller!r}; "
+                "give its prices, or that it is free, in the price overrides"
+            )
+        near = nearest(model, shard.names)
+        hint = f"; nearest known: {', '.join(near)}" if near else ""
+        if seller == "azure":
+            hint += "; a deployment's name needs a [[name]] row in the price overrides"
+        return f"no price of {seller}/{model} is known{hint}"
+
+
+def _priced(usage: Usage, entry: _Entry) -> Cost:
+    prices = entry.prices
+    assert prices is not None
+    if entry.steps:
+        prices = _step(prices, entry.steps, usage.input_tokens)
+    total = _ZERO
+    lines = []
+    for meter, quantity in usage[0]:
+        unit = prices.get(meter)
+        if unit is None:
+            unit = _stand_in(prices, meter)
+            if unit is None:
+                return Cost.unknown(
+                    f"no price of {entry.name} for {quantity} {meter}",
+                    price_version=entry.version,
+                    stated_usd=usage.stated_usd,
+                )
+        usd = _multiply(unit, quantity)
+        lines.append(_new(CostLine, (meter, quantity, unit, usd)))
+        total = _add(total, usd)
+    at_list: Decimal | None = total
+    if entry.list_prices is not None:
+        at_list = _at_list(usage, entry)
+    elif entry.reason == "contract only":
+        at_list = None
+    status, reason = ("priced", None) if usage[9] is None else ("estimated", usage[9])
+    if not total and status == "priced":
+        status, reason = "free", "every meter of this call has a price of 0"
+    return _new(
+        Cost,
+        (total, status, tuple(lines), entry.version, reason, at_list, usage[8], entry.name, entry.date),
+    )
+
+
+def _at_list(usage: Usage, entry: _Entry) -> Decimal | None:
+    prices = _step(entry.list_prices or {}, entry.list_steps, usage.input_tokens)
+    total = _ZERO
+    for meter, quantity in usage.meters:
+        unit = prices.get(meter)
+        if unit is None:
+            unit = _stand_in(prices, meter)
+            if unit is None:
+                return None
+        total = _add(total, _multiply(unit, quantity))
+    return total
+
+
+def _apply(rule: Rule, entry: _Entry) -> None:
+    """Put an override over the list price, which stays beside it."""
+    if rule.kind == "discount":
+        if entry.prices is None:
+            return
+        entry.list_prices, entry.list_steps = entry.prices, entry.steps
+        entry.prices = discounted(entry.prices, rule)
+        entry.steps = tuple((over, discounted(prices, rule)) for over, prices in entry.steps)
+        return
+    if entry.prices is None:
+        entry.prices, entry.reason = dict(rule.prices), "contract only"
+        return
+    entry.list_prices, entry.list_steps = entry.prices, entry.steps
+    entry.prices = {**entry.prices, **rule.prices}
+    entry.steps = tuple((over, {**prices, **rule.prices}) for over, prices in entry.steps)
+
+
+def _step(prices: _Prices, steps: tuple[tuple[int, _Prices], ...], tokens: int) -> _Prices:
+    for over, dearer in steps:
+        if tokens > over:
+            prices = dearer
+    return prices
+
+
+def _stand_in(prices: _Prices, meter: str) -> Decimal | None:
+    for other in STANDS_IN.get(meter, ()):
+        if other in prices:
+            prices[meter] = prices[other]
+            return prices[other]
+    return None
+
+
+def _tier(tier: str | None, speed: str | None, batch: bool) -> str:
+    if isinstance(tier, str):
+        tier = tier.lower()
+        tier = TIERS.get(tier, tier)
+    else:
+        tier = "standard"
+    if batch and tier not in COMMITTED:
+        return "batch"
+    if tier == "standard" and isinstance(speed, str) and speed not in ("standard", ""):
+        return speed.lower()
+    return tier
+
+
+def _region(seller: str, region: str | None, model: str) -> str | None:
+    """Return where the call was served in the words of the seller's rows."""
+    if seller == "bedrock" and profile_scope(model) == "global":
+        return None
+    return region.lower() if isinstance(region, str) else None
+
+
+def _instant(at: datetime | date | str) -> int:
+    if isinstance(at, str):
+        return instant(at)
+    return instant(at.isoformat())
+
+
+def _dumped(payload: Any) -> Any:
+    try:
+        return payload.model_dump()
+    except Exception:
+        return payload
+
+
+def _shared(a: str, b: str) -> int:
+    same = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        same += 1
+    return same

@@ -1,0 +1,138 @@
+"""From the name a call carries (prefixes, ARNs, snapshots, resource names) to names a price catalog can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+
+__all__ = ["candidates", "nearest", "profile_scope"]
+
+_SCOPES = frozenset(("global", "us", "eu", "apac", "jp", "au", "ca", "us-gov"))
+_ROUTES = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global"))
+_VARIANTS = frozenset(("thinking", "extended", "beta", "exacto"))
+
+
+def candidates(model: str, seller: str, aliases: Container[str]) -> Iterator[str]:
+    """Yield the names under which `model` may stand in the catalog, nearest first; the same one can come twice.
+
+    `aliases` holds the words that are sellers, so that "groq/openai/gpt-oss-120b" loses the first part alone.
+    """
+    yield model
+    low = model.lower()
+    yield low
+    name = _without_path(low, seller, aliases)
+    if name != low:
+        yield name
+    if name.startswith("ft:"):
+        base = name.split(":")[1]
+        yield f"ft:{base}"
+        yield f"ft:{_without_date(base)}"
+        return
+    if seller == "bedrock":
+        yield from _bedrock(name)
+        return
+    if ":" in name:
+        head, _, variant = name.partition(":")
+        if variant in _VARIANTS:
+            name = head
+            yield name
+    if "@" in name:
+        name, _, snapshot = name.partition("@")
+        if snapshot.isdigit():
+            yield f"{name}-{snapshot}"
+        yield name
+    if name.endswith("-latest"):
+        name = name.removesuffix("-latest")
+        yield name
+    dateless = _without_date(name)
+    if dateless != name:
+        yield dateless
+    if seller in ("gemini", "vertex") and len(name) > 4 and name[-4] == "-" and name[-3:].isdigit():
+        yield name[:-4]
+    if name.startswith("claude"):
+        yield dateless.replace(".", "-")
+
+
+def profile_scope(model: str) -> str | None:
+    """Return the scope of a Bedrock inference profile (global, us, eu, ...), None for a bare model id."""
+    head = model.rpartition("/")[2].partition(".")[0]
+    return head if head in _SCOPES else None
+
+
+def nearest(model: str, names: Mapping[str, str], most: int = 3) -> list[str]:
+    """Return up to `most` known names that look like `model`: those that share the longest beginning."""
+    wanted = model.lower().rpartition("/")[2]
+    words = set(wanted.replace(".", "-").split("-"))
+    scored = []
+    for name in names:
+        same = 0
+        for a, b in zip(wanted, name.rpartition("/")[2], strict=False):
+            if a != b:
+                break
+            same += 1
+        if same >= 3:
+            scored.append((-same - 2 * len(words.intersection(name.replace(".", "-").split("-"))), len(name), name))
+    scored.sort()
+    found: list[str] = []
+    for _, _, name in scored:
+        if names[name] not in found:
+            found.append(names[name])
+            if len(found) == most:
+                break
+    return found
+
+
+def _without_path(name: str, seller: str, aliases: Container[str]) -> str:
+    if name.startswith("arn:"):
+        kind, _, rest = name.rpartition(":")[2].partition("/") if name.count(":") == 5 else _arn_parts(name)
+        return rest if kind in ("inference-profile", "foundation-model") else name
+    if name.startswith("@"):  # Portkey: @integration/model
+        return name.partition("/")[2]
+    if "/models/" in name or name.startswith(("models/", "publishers/", "projects/", "endpoints/")):
+        return name if name.startswith("accounts/") else name.rpartition("/")[2]
+    while "/" in name:
+        head, _, rest = name.partition("/")
+        own = seller if head == seller else ""
+        if not (own or head in aliases or head in _ROUTES or _is_region(head)):
+            break
+        name = rest
+    return name
+
+
+def _arn_parts(name: str) -> tuple[str, str, str]:
+    # arn:aws:bedrock:REGION:ACCOUNT:KIND/ID where ID itself holds a colon (":0")
+    resource = name.split(":", 5)[5]
+    return resource.partition("/")
+
+
+def _bedrock(name: str) -> Iterator[str]:
+    yield name
+    head, _, bare = name.partition(".")
+    if head not in _SCOPES:
+        bare, head = name, ""
+    for form in (bare, bare.rpartition(":")[0] if bare.count(":") > 1 else bare):
+        if head:
+            yield f"{head}.{form}"
+        yield form
+        short = form.partition(":")[0]
+        if head:
+            yield f"{head}.{short}"
+        yield short
+        versionless = short[:-3] if short[-3:-1] == "-v" and short[-1].isdigit() else short
+        yield versionless
+        if head:
+            yield f"{head}.{_without_date(versionless)}"
+        yield _without_date(versionless)
+
+
+def _without_date(name: str) -> str:
+    if len(name) > 11 and name[-11] == "-" and name[-6] == "-" and name[-3] == "-":
+        date = name[-10:].replace("-", "")
+        if date.isdigit() and len(date) == 8:
+            return name[:-11]
+    if len(name) > 9 and name[-9] == "-" and name[-8:].isdigit() and name[-8:-6] == "20":
+        return name[:-9]
+    return name
+
+
+def _is_region(word: str) -> bool:
+    return word.count("-") >= 2 and word[-1:].isdigit()

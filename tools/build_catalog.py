@@ -1,0 +1,446 @@
+"""Build src/attribkit/pricing/data from hand-checked rows and the open price lists.
+
+    python tools/build_catalog.py --litellm DIR --genai DIR --model-prices DIR [--report report.json] [--check]
+
+Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices`, then unzip). Rank decides:
+rows in tools/prices/*.json were checked by hand against the seller's page and are never overwritten; then
+genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history of models.dev). Where two
+lists differ the higher rank stands and the difference goes into the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import defaultdict
+from copy import deepcopy
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
+
+from price_sources import Offer, Row, genai_offers, litellm_offers, model_prices_offers, text  # noqa: E402
+
+from attribkit.pricing.catalog import FORMAT, check_shard  # noqa: E402
+from attribkit.pricing.meters import FEES, UNITS  # noqa: E402
+
+HERE = Path(__file__).parent
+DATA = HERE.parent / "src" / "attribkit" / "pricing" / "data"
+NOT_CARDS = frozenset(
+    ("from", "source", "checked", "note", "steps", "regions", "uplift", "hours", "fees", "free", "over")
+)
+RANK = {"hand": 0, "genai-prices": 1, "litellm": 2, "model-prices": 3}
+
+Disagreement = dict[str, Any]
+
+
+class Book:
+    """The models of one seller while they are put together."""
+
+    def __init__(self, seller: str) -> None:
+        self.seller = seller
+        self.models: dict[str, dict[str, Any]] = {}
+        self.owner: dict[str, str] = {}
+        self.matchers: list[tuple[str, Any]] = []
+
+    def add(self, offer: Offer, listed: str, checked: str, report: list[Disagreement]) -> None:
+        rows = [{**row, "source": offer.source, "checked": checked, "list": listed} for row in offer.rows]
+        name = self.owner.get(offer.model)
+        if name is None:
+            for key, matches in self.matchers:
+                if offer.region is None and matches(offer.model) and _same(self.models[key]["rows"][-1], rows[-1]):
+                    name = key
+                    self.owner[offer.model] = key
+                    self.models[key]["names"].add(offer.model)
+                    break
+        if offer.region is not None:
+            self._add_region(offer, rows[-1])
+            return
+        if name is None:
+            self.models[offer.model] = {"rows": rows, "names": set()}
+            self.owner[offer.model] = name = offer.model
+            if offer.matches:
+                self.matchers.append((offer.model, offer.matches))
+        elif self.models[name]["rows"][0].get("list") != "hand":
+            merge(self.models[name]["rows"], rows, f"{self.seller}/{offer.model}", report)
+        for other in offer.names:
+            if other != name and other not in self.owner:
+                self.owner[other] = name
+                self.models[name]["names"].add(other)
+
+    def _add_region(self, offer: Offer, row: Row) -> None:
+        key = self.owner.get(offer.model)
+        if key is None:
+            cards = {k: v for k, v in row.items() if k not in ("uplift",)}
+            self.models[offer.model] = {"rows": [cards], "names": set()}
+            self.owner[offer.model] = key = offer.model
+        rows = self.models[key]["rows"]
+        if rows[0].get("list") == "hand":
+            return
+        cards = {k: v for k, v in row.items() if k not in ("source", "checked", "list", "uplift")}
+        rows[-1].setdefault("regions", {}).setdefault(offer.region, cards)
+
+
+def _same(a: Row, b: Row) -> bool:
+    x, y = a["standard"], b["standard"]
+    shared = set(x) & set(y) - FEES
+    return bool(shared) and all(x[m] == y[m] for m in shared) and x.get("input") == y.get("input")
+
+
+def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreement]) -> None:
+    """Fill what `rows` lack from rows of a lower rank; take their history when `rows` have none."""
+    now, other = rows[-1], lower[-1]
+    agree = True
+    for tier in [k for k in other if k not in NOT_CARDS and k != "list"]:
+        if tier not in now:
+            if agree:
+                now[tier] = other[tier]
+            continue
+        for meter, price in other[tier].items():
+            have = now[tier].get(meter)
+            if have is None:
+                if agree and not (tier != "standard" and meter in FEES):
+                    now[tier][meter] = price
+            elif Decimal(have) != Decimal(price):
+                report.append({"model": where, "what": f"{tier}.{meter}", now["list"]: have, other["list"]: price})
+                if tier == "standard" and meter in ("input", "output"):
+                    agree = False
+    if not agree:
+        return
+    _merge_steps(now, other, where, report)
+    for key in ("uplift", "regions"):
+        if key in other:
+            now.setdefault(key, {}).update({k: v for k, v in other[key].items() if k not in now[key]})
+    if len(rows) == 1 and len(lower) > 1:
+        rows[:0] = [deepcopy(row) for row in lower[:-1]]
+        now["from"] = other["from"]
+    elif len(rows) == 1 and "from" not in now and "from" in other:
+        now["from"] = other["from"]
+
+
+def _merge_steps(now: Row, other: Row, where: str, report: list[Disagreement]) -> None:
+    mine = {step["over"]: step for step in now.get("steps", ())}
+    theirs = {step["over"]: step for step in other.get("steps", ())}
+    if not mine and theirs and now["list"] == "genai-prices" and not now.get("steps"):
+        report.append({"model": where, "what": "steps", now["list"]: "flat", other["list"]: sorted(theirs)})
+        if now["list"] == "genai-prices" and len(theirs) == 1 and other["list"] == "litellm":
+            now["steps"] = deepcopy(other["steps"])
+        return
+    if set(mine) != set(theirs):
+        if theirs:
+            report.append({"model": where, "what": "steps", now["list"]: sorted(mine), other["list"]: sorted(theirs)})
+        return
+    for over, step in mine.items():
+        for tier, card in theirs[over].items():
+            if tier == "over":
+                continue
+            have = step.setdefault(tier, {})
+            for meter, price in card.items():
+                if meter not in have:
+                    have[meter] = price
+                elif Decimal(have[meter]) != Decimal(price):
+                    report.append(
+                        {"model": where, "what": f"over {over}: {tier}.{meter}", now["list"]: have[meter],
+                         other["list"]: price}
+                    )  # fmt: skip
+
+
+def complete(row: Row, later: Row | None) -> None:
+    """Fill the tiers of a row: meters that a tier's list left out by the ratio of its input price; for a row of the
+    past the tiers themselves, by their ratio to the standard card of the row after it."""
+    standard = row["standard"]
+    if later is not None:
+        for tier in [k for k in later if k not in NOT_CARDS and k not in ("list", "standard")]:
+            if tier not in row and later["standard"].get("input") and later[tier].get("input"):
+                ratio = Decimal(later[tier]["input"]) / Decimal(later["standard"]["input"])
+                row[tier] = {m: text(Decimal(p) * ratio) for m, p in standard.items() if m not in FEES}
+                row["note"] = "tiers by their ratio in the row after it"
+        for meter, price in later["standard"].items():
+            if meter not in standard and meter.startswith("cache") and later["standard"].get("input"):
+                ratio = Decimal(price) / Decimal(later["standard"]["input"])
+                if "input" in standard and ratio != 0:
+                    standard[meter] = text(round(Decimal(standard["input"]) * ratio, 6))
+    scopes = [row, *row.get("steps", ()), *row.get("regions", {}).values()]
+    for region in row.get("regions", {}).values():
+        scopes += region.get("steps", ())
+    for scope in scopes:
+        base = scope.get("standard") or standard
+        for meter in ("cache_read", "cache_write_5m", "cache_write_1h"):
+            if (
+                scope is not row
+                and meter not in base
+                and meter in standard
+                and standard.get("input")
+                and "input" in base
+            ):
+                base[meter] = text(Decimal(standard[meter]) * Decimal(base["input"]) / Decimal(standard["input"]))
+        for tier, card in scope.items():
+            if tier in NOT_CARDS or tier in ("list", "standard") or not isinstance(card, dict):
+                continue
+            if not card.get("input") or not base.get("input"):
+                continue
+            ratio = Decimal(card["input"]) / Decimal(base["input"])
+            for meter, price in base.items():
+                if meter not in card and meter not in FEES and UNITS[meter] == 1_000_000:
+                    card[meter] = text(Decimal(price) * ratio)
+
+
+def fill_step_tiers(row: Row) -> None:
+    """Give a step the tiers that the row has and no list states for it only where a rule of the seller does."""
+    for step in row.get("steps", ()):
+        for tier in ("batch", "flex"):
+            if tier in row and tier not in step and step.get("standard", {}).get("input"):
+                ratio = Decimal(row[tier]["input"]) / Decimal(row["standard"]["input"])
+                step[tier] = {m: text(Decimal(p) * ratio) for m, p in step["standard"].items() if m not in FEES}
+
+
+def prepare(books: dict[str, Book]) -> None:
+    """Rules that hold across lists, each with the page that states it."""
+    inherit(books["vertex"], books["gemini"], drop=("flex_", "fast"))
+    inherit(books["vertex"], books["anthropic"], drop=("fast", "priority", "flex"), uplift_from="4-5")
+    bedrock_profiles(books["bedrock"], books["anthropic"])
+    azure_global(books["azure"], books["openai"])
+
+
+def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | None = None) -> None:
+    """Vertex sells Gemini and Claude at their makers' prices; regional endpoints of Claude 4.5 and later cost 10 %
+    more (cloud.google.com/vertex-ai/generative-ai/pricing)."""
+    for key, entry in base.models.items():
+        rows = deepcopy(entry["rows"])
+        vertex = book.models.get(book.owner.get(key, key))
+        uplift = None
+        if vertex is not None:
+            uplift = vertex["rows"][-1].get("uplift")
+            if vertex["rows"][0].get("list") == "hand":
+                continue
+        for row in rows:
+            for tier in drop:
+                row.pop(tier, None)
+            row.pop("uplift", None)
+            if uplift_from is None:
+                if uplift:
+                    row["uplift"] = uplift
+            elif claude_since(key) >= (4, 5):
+                row["uplift"] = {"*": "1.1"}
+        names = set(entry["names"]) | {key}
+        if vertex is not None:
+            old = book.owner.get(key, key)
+            names |= set(vertex["names"]) | {old}
+            del book.models[old]
+        names.discard(key)
+        book.models[key] = {"rows": rows, "names": names}
+        for name in (*names, key):
+            book.owner[name] = key
+    # a snapshot that Vertex writes with "@" is the same model
+    for name, entry in list(book.models.items()):
+        if "@" in name:
+            plain = name.replace("@default", "").replace("@", "-").replace("-latest", "")
+            home = book.owner.get(plain) or book.owner.get(plain.rpartition("-")[0])
+            if (
+                home
+                and home != name
+                and home in book.models
+                and _same(entry["rows"][-1], book.models[home]["rows"][-1])
+            ):
+                book.models[home]["names"].add(name)
+                book.owner[name] = home
+                del book.models[name]
+
+
+def claude_since(name: str) -> tuple[int, int]:
+    """Return the generation in a Claude model's name: claude-opus-4-5 is (4, 5), claude-3-5-haiku (3, 5)."""
+    numbers = [
+        int(word)
+        for word in name.replace(".", "-").replace("@", "-").replace(":", "-").split("-")
+        if word.isdigit() and len(word) <= 2
+    ]
+    if not numbers:
+        return (0, 0)
+    return (numbers[0], numbers[1] if len(numbers) > 1 else 0)
+
+
+def bedrock_profiles(book: Book, anthropic: Book) -> None:
+    """Bedrock's global profiles cost the list price; geographic profiles and bare ids of Claude 4.5 and later 10 %
+    more (aws.amazon.com/bedrock/pricing). One row holds both: the global price, and an uplift for all else."""
+    for name in [n for n in book.models if "anthropic.claude" in n]:
+        if name not in book.models or book.models[name]["rows"][0].get("list") == "hand":
+            continue
+        scope, _, rest = name.partition(".")
+        if scope == "anthropic":
+            rest, scope = name, ""
+        generation = claude_since(rest.removeprefix("anthropic."))
+        if generation < (4, 5) and "fable" not in rest:
+            continue
+        entry = book.models.pop(name)
+        book.owner[name] = rest
+        if scope == "global" or (rest not in book.models and not scope):
+            target = book.models.setdefault(rest, {"rows": [], "names": set()})
+            if not target["rows"] or scope == "global":
+                target["rows"] = entry["rows"]
+            target["names"] |= entry["names"]
+            book.owner[rest] = rest
+        elif rest not in book.models:
+            book.models[rest] = {"rows": [], "names": entry["names"]}
+    for name, entry in list(book.models.items()):
+        if name.startswith("anthropic.claude") and claude_since(name.removeprefix("anthropic.")) >= (4, 5):
+            base = name.removeprefix("anthropic.").partition(":")[0].removesuffix("-v1")
+            home = anthropic.owner.get(base) or anthropic.owner.get(base.rpartition("-20")[0])
+            if home:
+                # the maker's own rows are the list price, with history; Bedrock has neither fast mode nor flex for it
+                rows = deepcopy(anthropic.models[home]["rows"])
+                for row in rows:
+                    for tier in ("fast", "flex", "priority"):
+                        row.pop(tier, None)
+                    row["standard"].pop("web_search", None)
+                entry["rows"] = rows
+            if not entry["rows"]:
+                del book.models[name]
+                continue
+            for row in entry["rows"]:
+                row["uplift"] = {"*": "1.1"}
+                row.pop("regions", None)
+            entry["names"] = {
+                n for n in entry["names"] if n.split(".")[0] not in ("us", "eu", "jp", "au", "apac", "global")
+            }
+
+
+def azure_global(book: Book, openai: Book) -> None:
+    """Azure's global deployments of OpenAI models cost OpenAI's price; other deployment types have rows of their own
+    (azure.microsoft.com/pricing/details/cognitive-services/openai-service)."""
+    for name, entry in book.models.items():
+        home = openai.owner.get(name)
+        if home is None or entry["rows"][0].get("list") == "hand":
+            continue
+        theirs = openai.models[home]["rows"][-1]
+        for meter in ("input", "output"):
+            if meter in theirs["standard"] and not entry["rows"][-1]["standard"].get(meter):
+                entry["rows"][-1]["standard"][meter] = theirs["standard"][meter]
+
+
+def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str, Any]:
+    models = {}
+    for key in sorted(book.models):
+        entry = book.models[key]
+        rows = entry["rows"]
+        if rows[0].get("list") != "hand":
+            for number in range(len(rows) - 1, -1, -1):
+                if number == len(rows) - 1:
+                    fill_step_tiers(rows[number])
+                complete(rows[number], rows[number + 1] if number + 1 < len(rows) else None)
+        models[key] = {}
+        names = sorted(n for n in entry["names"] if n != key and n not in book.models)
+        if names:
+            models[key]["names"] = names
+        models[key]["rows"] = [tidy(row) for row in rows]
+    shard: dict[str, Any] = {"format": FORMAT, "seller": book.seller}
+    for key in ("strict_regions", "schedules"):
+        if key in hand:
+            shard[key] = hand[key]
+    if fees:
+        shard["fees"] = fees
+    shard["models"] = models
+    return shard
+
+
+def tidy(row: Row) -> Row:
+    order = ("from", "source", "checked", "note", "withdrawn", "free", "hours", "standard")
+    listed = row.get("list")
+    out: Row = {key: row[key] for key in order if key in row}
+    if listed and listed != "hand":
+        out["source"] = f"{row['source']} (by {listed})"
+    for key, value in row.items():
+        if key in out or key == "list":
+            continue
+        if key == "steps":
+            value = [{k: v for k, v in step.items() if v or k == "over"} for step in value]
+        out[key] = value
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--litellm", type=Path, required=True)
+    parser.add_argument("--genai", type=Path, required=True)
+    parser.add_argument("--model-prices", type=Path, required=True)
+    parser.add_argument("--report", type=Path, help="write every disagreement between lists here, as JSON")
+    parser.add_argument("--checked", default=date.today().isoformat(), help="the day the lists were read")
+    args = parser.parse_args()
+
+    books: dict[str, Book] = defaultdict(lambda: Book(""))
+    report: list[Disagreement] = []
+    sellers = json.loads((HERE / "prices" / "sellers.json").read_text())
+    hand: dict[str, dict[str, Any]] = {}
+    for path in sorted((HERE / "prices").glob("*.json")):
+        if path.name == "sellers.json":
+            continue
+        data = json.loads(path.read_text())
+        hand[data["seller"]] = data
+        book = books[data["seller"]] = Book(data["seller"])
+        for model, entry in data["models"].items():
+            offer = Offer(data["seller"], model, [], "", set(entry.get("names", ())))
+            book.models[model] = {"rows": [{**row, "list": "hand"} for row in entry["rows"]], "names": offer.names}
+            for name in (model, *offer.names):
+                book.owner[name] = model
+    lists = (
+        ("genai-prices", genai_offers(args.genai)),
+        ("litellm", litellm_offers(args.litellm / "litellm" / "model_prices_and_context_window_backup.json")),
+        ("model-prices", model_prices_offers(args.model_prices / "model_prices" / "snapshot.json")),
+    )
+    for listed, offers in lists:
+        for offer in offers:
+            book = books[offer.seller]
+            book.seller = offer.seller
+            book.add(offer, listed, args.checked, report)
+    prepare(books)
+
+    DATA.mkdir(exist_ok=True)
+    for old in DATA.glob("*.json"):
+        old.unlink()
+    digest = hashlib.sha256()
+    index_sellers = {}
+    for seller in sorted(books):
+        shard = shard_of(books[seller], sellers["fees"].get(seller, {}), hand.get(seller, {}))
+        if not shard["models"]:
+            continue
+        check_shard(seller, shard)
+        body = dumped(shard)
+        digest.update(body.encode())
+        (DATA / f"{seller}.json").write_text(body)
+        index_sellers[seller] = {"models": len(shard["models"])}
+        if aliases := sellers["aliases"].get(seller):
+            index_sellers[seller]["aliases"] = aliases
+    index = {
+        "format": FORMAT,
+        "version": f"{args.checked.replace('-', '.')}-{digest.hexdigest()[:8]}",
+        "built": args.checked,
+        "units": UNITS,
+        "infer": sellers["infer"],
+        "sellers": index_sellers,
+    }
+    (DATA / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+    if args.report:
+        args.report.write_text(json.dumps(report, indent=1))
+    total = sum(entry["models"] for entry in index_sellers.values())
+    print(f"{total} models of {len(index_sellers)} sellers, {len(report)} disagreements, version {index['version']}")
+
+
+def dumped(shard: dict[str, Any]) -> str:
+    """Return JSON with one row a line, so that a changed price is a changed line."""
+    head = {k: v for k, v in shard.items() if k != "models"}
+    lines = [json.dumps(head, separators=(",", ":"))[:-1] + ',"models":{']
+    models = list(shard["models"].items())
+    for number, (name, entry) in enumerate(models):
+        end = "," if number < len(models) - 1 else ""
+        names = f'"names":{json.dumps(entry["names"], separators=(",", ":"))},' if "names" in entry else ""
+        rows = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in entry["rows"])
+        lines.append(f' {json.dumps(name)}:{{{names}"rows":[\n  {rows}]}}{end}')
+    return "\n".join(lines) + "}}\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -429,6 +430,7 @@ def test_spans_of_others_are_left_alone(
     provider: TracerProvider, exporter: InMemorySpanExporter, watched: CallSpans, record: Any
 ) -> None:
     llm = {"gen_ai.operation.name": "chat"}
+    provider.get_tracer("langfuse-sdk").start_span("other trace", attributes=llm)
     open_elsewhere = provider.get_tracer("langfuse-sdk").start_span("generation", attributes=llm)
     with provider.get_tracer("app").start_as_current_span("request"):
         chain = provider.get_tracer("openinference.instrumentation.langchain").start_span("RunnableSequence")
@@ -443,19 +445,70 @@ def test_spans_of_others_are_left_alone(
         span.end()
 
 
-def test_where_several_fit_none_is_guessed_and_none_is_added(
+def test_the_innermost_of_several_around_one_call(
     provider: TracerProvider, exporter: InMemorySpanExporter, watched: CallSpans, record: Any
 ) -> None:
     tracer = provider.get_tracer("langfuse-sdk")
-    with provider.get_tracer("app").start_as_current_span("request"):
-        both = [tracer.start_span("generation", attributes={"gen_ai.operation.name": "chat"}) for _ in range(2)]
-        for _ in both:
-            run(watched, record())
-        for span in both:
-            span.end()
-    first, second, _ = exporter.get_finished_spans()
-    assert first.attributes["attribkit.tenant_id"] == second.attributes["attribkit.tenant_id"] == "acme"
-    assert "attribkit.cost.usd" not in {*first.attributes, *second.attributes}
+    outer = tracer.start_span("ChatOpenAI", attributes=STRANGERS["langfuse"])
+    inner = tracer.start_span("OpenAI-generation", attributes=STRANGERS["langfuse"])
+    run(watched, record())
+    inner.end()
+    outer.end()
+    first, second = exporter.get_finished_spans()
+    assert first.attributes["attribkit.cost.usd"] == "0.0001542"
+    assert "attribkit.cost.usd" not in second.attributes
+
+
+def test_tasks_find_their_own(
+    provider: TracerProvider, exporter: InMemorySpanExporter, watched: CallSpans, record: Any
+) -> None:
+    tracer = provider.get_tracer("opentelemetry.instrumentation.langchain")
+
+    async def call(number: int) -> None:
+        span = tracer.start_span("chat", attributes={**STRANGERS["gen_ai"], "number": str(number)})
+        await asyncio.sleep(0)
+        ours = watched.start(CHAT, ACME, 1)
+        await asyncio.sleep(0)
+        assert ours is not None
+        ours.end(record(call_id=str(number)))
+        span.end()
+
+    async def main() -> None:
+        await asyncio.gather(*[call(number) for number in range(10)])
+
+    asyncio.run(main())
+    spans = exporter.get_finished_spans()
+    assert len(spans) == 10
+    assert all(span.attributes["attribkit.call.id"] == span.attributes["number"] for span in spans)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_where_several_fit_none_is_guessed_and_none_is_added(
+    provider: TracerProvider, exporter: InMemorySpanExporter, watched: CallSpans, record: Any, count: int
+) -> None:
+    """LangChain runs callbacks of async calls in worker threads: which span is whose cannot be told."""
+    tracer = provider.get_tracer("opentelemetry.instrumentation.langchain")
+    both_open = asyncio.Event()
+    opened: list[Any] = []
+
+    async def call() -> None:
+        span = await asyncio.to_thread(tracer.start_span, "chat", attributes=STRANGERS["gen_ai"])
+        opened.append(span)
+        if len(opened) == count:
+            both_open.set()
+        await both_open.wait()
+        run(watched, record())
+        await asyncio.to_thread(span.end)
+
+    async def main() -> None:
+        with provider.get_tracer("app").start_as_current_span("request"):
+            await asyncio.gather(*[call() for _ in range(count)])
+
+    asyncio.run(main())
+    *spans, _ = exporter.get_finished_spans()
+    assert len(spans) == count
+    assert all(span.attributes["attribkit.tenant_id"] == "acme" for span in spans)
+    assert [("attribkit.cost.usd" in span.attributes) for span in spans] == [count == 1] * count
 
 
 # -- the global provider ----------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -54,36 +56,57 @@ def is_inference(attributes: Mapping[str, Any]) -> bool:
 
 
 class _Open:
-    __slots__ = ("attribution", "claimed", "shared", "span", "trace_id")
+    __slots__ = ("attribution", "claimed", "shared", "span", "task", "thread", "trace_id")
 
     def __init__(self, span: Any, trace_id: int, attribution: Attribution) -> None:
         self.span, self.trace_id, self.attribution = span, trace_id, attribution
+        self.thread = threading.get_ident()
+        task = _task()
+        self.task = None if task is None else weakref.ref(task)
         self.claimed = False  # a call has it, or has one of those that it was mistaken for
         self.shared = False  # it fitted a call that others fitted too
+
+    def from_callback(self, thread: int) -> bool:
+        """True when it may have been started for a task of `thread` by a callback that ran apart from it."""
+        if self.task is None:
+            return self.thread != thread
+        task = self.task()
+        return task is None or task.done()
 
 
 class OpenSpans:
     """The spans of GenAI instrumentors that are under way but not current.
 
     Callback-based instrumentors (OpenInference and Traceloop on LangChain, Langfuse) start a call's span without making
-    it current, so that it is found by what it has in common with the call: the trace, the attribution in force when
-    each began, and that it is a model call no other call has claimed.
+    it current. It is found by what it has in common with the call: the trace, the attribution in force when each began,
+    that it is a model call no other call has claimed, and the thread and task in which it was started. LangChain runs
+    a task's callbacks in worker threads or tasks of their own: spans started there fit every call of a task, so that
+    several may fit.
     """
 
     def __init__(self) -> None:
         self._spans: dict[int, _Open] = {}
         self._family: dict[str, bool] = {}
         self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            ref = weakref.ref(self)
+
+            def renew() -> None:
+                spans = ref()
+                if spans is not None:
+                    spans._lock = threading.Lock()
+
+            os.register_at_fork(after_in_child=renew)
 
     def started(self, span: Any, attribution: Attribution) -> None:
         """Remember `span` if its instrumentation scope is that of a GenAI instrumentor."""
         scope = scope_of(span)
-        ours = self._family.get(scope)
-        if ours is None:
+        theirs = self._family.get(scope)
+        if theirs is None:
             if len(self._family) >= _MAX_SCOPES:
                 self._family.clear()
-            ours = self._family[scope] = scope != SCOPE and _FAMILY.search(scope) is not None
-        if ours:
+            theirs = self._family[scope] = scope != SCOPE and _FAMILY.search(scope) is not None
+        if theirs:
             context = span.get_span_context()
             with self._lock:
                 if len(self._spans) >= _MAX_OPEN:  # spans that nobody ends
@@ -92,8 +115,15 @@ class OpenSpans:
 
     def ended(self, span: Any) -> None:
         """Forget `span`."""
-        if self._spans:
-            self._spans.pop(span.context.span_id, None)
+        if not self._spans:
+            return
+        with self._lock:
+            gone = self._spans.pop(span.context.span_id, None)
+            if gone is not None and gone.shared and not gone.claimed:
+                for one in self._spans.values():
+                    if one.shared and one.claimed and one.trace_id == gone.trace_id:
+                        one.claimed = False  # the call that took it was the other one's
+                        break
 
     def claim(self, trace_id: int, attribution: Attribution) -> Any | Literal[False] | None:
         """Return the open span of the call that begins now, and keep it from being claimed again.
@@ -115,6 +145,16 @@ class OpenSpans:
             ]
             if not fitting:
                 return None
+            thread, task = threading.get_ident(), _task()
+            for one in reversed(fitting):
+                if one.thread == thread and (one.task() if one.task is not None else None) is task:
+                    one.claimed = True  # of several around one call, the innermost
+                    return one.span
+            if task is None:
+                return None
+            fitting = [one for one in fitting if one.from_callback(thread)]
+            if not fitting:
+                return None
             first = fitting[0]
             first.claimed = True
             if len(fitting) == 1 and not first.shared:
@@ -122,6 +162,16 @@ class OpenSpans:
             for one in fitting:
                 one.shared = True
             return False
+
+
+def _task() -> Any:
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _agree(span: Attribution, call: Attribution) -> bool:

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from attribkit.attribution import Attribution
@@ -55,8 +56,13 @@ def is_inference(attributes: Mapping[str, Any]) -> bool:
     return not _MARKS.isdisjoint(attributes) and operation_of(attributes) in INFERENCE_OPERATIONS
 
 
+_opened: ContextVar[_Open | None] = ContextVar("attribkit.telemetry.opened", default=None)
+"""The latest span of a GenAI instrumentor that was started in this Context or in one it was copied from. It says
+nothing of attribution, and is of use only while that span is open."""
+
+
 class _Open:
-    __slots__ = ("attribution", "claimed", "shared", "span", "task", "thread", "trace_id")
+    __slots__ = ("attribution", "claimed", "outer", "shared", "span", "task", "thread", "trace_id")
 
     def __init__(self, span: Any, trace_id: int, attribution: Attribution) -> None:
         self.span, self.trace_id, self.attribution = span, trace_id, attribution
@@ -65,6 +71,10 @@ class _Open:
         self.task = None if task is None else weakref.ref(task)
         self.claimed = False  # a call has it, or has one of those that it was mistaken for
         self.shared = False  # it fitted a call that others fitted too
+        outer: _Open | None = _opened.get()
+        while outer is not None and not outer.span.is_recording():
+            outer = outer.outer
+        self.outer: _Open | None = outer
 
     def from_callback(self, thread: int) -> bool:
         """True when it may have been started for a task of `thread` by a callback that ran apart from it."""
@@ -79,8 +89,8 @@ class OpenSpans:
 
     Callback-based instrumentors (OpenInference and Traceloop on LangChain, Langfuse) start a call's span without making
     it current. It is found by what it has in common with the call: the trace, the attribution in force when each began,
-    that it is a model call no other call has claimed, and the thread and task in which it was started. LangChain runs
-    a task's callbacks in worker threads or tasks of their own: spans started there fit every call of a task, so that
+    that it is a model call no other call has claimed, and that it was started in the call's own Context. LangChain runs
+    some callbacks in worker threads or tasks of their own: spans started there fit every call of a task, so that
     several may fit.
     """
 
@@ -111,7 +121,8 @@ class OpenSpans:
             with self._lock:
                 if len(self._spans) >= _MAX_OPEN:  # spans that nobody ends
                     del self._spans[next(iter(self._spans))]
-                self._spans[context.span_id] = _Open(span, context.trace_id, attribution)
+                opened = self._spans[context.span_id] = _Open(span, context.trace_id, attribution)
+            _opened.set(opened)
 
     def ended(self, span: Any) -> None:
         """Forget `span`."""
@@ -146,10 +157,12 @@ class OpenSpans:
             if not fitting:
                 return None
             thread, task = threading.get_ident(), _task()
-            for one in reversed(fitting):
-                if one.thread == thread and (one.task() if one.task is not None else None) is task:
-                    one.claimed = True  # of several around one call, the innermost
-                    return one.span
+            here = _opened.get()
+            while here is not None:  # of several around one call, the innermost
+                if here in fitting:
+                    here.claimed = True
+                    return here.span
+                here = here.outer
             if task is None:
                 return None
             fitting = [one for one in fitting if one.from_callback(thread)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from string import ascii_letters, digits
 from typing import Any, ClassVar
 
 from attribkit.attribution import Attribution
@@ -18,7 +19,7 @@ from attribkit.gateways.fitting import Pairs, entries, in_json, text_writer
 
 __all__ = ["Bedrock"]
 
-_write = text_writer(sign="=", allowed="a-zA-Z0-9 :_@$#=/+,\\-.")
+_write = text_writer(sign="=", allowed=f"{ascii_letters}{digits} :_@$#/+,-.")
 _METADATA = Pairs(16, 256, 256, write_key=_write, write=_write)
 _TIERS = {"priority": "priority", "default": "default", "standard": "default", "flex": "flex", "reserved": "reserved"}
 

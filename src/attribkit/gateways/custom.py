@@ -90,7 +90,7 @@ class _Template:
         if self.of_call and not self.fields <= _IDS.keys():
             ids = ", ".join(sorted(self.fields & _IDS.keys()))
             raise ConfigurationError(
-                f"{where}: {text!r} mixes ids of a call ({ids}) with fields of the attribution; give them a header each",
+                f"{where}: {text!r} mixes ids of a call ({ids}) with attribution fields; give them a header each",
                 name=where,
                 value=text,
             )

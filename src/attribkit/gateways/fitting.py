@@ -45,9 +45,12 @@ CALL_ROOM = 512
 HEADER_ROOM = HEADERS_TOTAL - CALL_ROOM
 """Bytes for the headers that an attribution sets. Node refuses requests with over 16 KB of headers in all."""
 VALUE_ROOM = 1024
+_ENDING = 9
+"""Characters that tell a shortened value from others."""
 PER_HEADER = 4
 """Bytes around a name and a value on the wire: ": " and the line's end."""
 
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -74,25 +77,22 @@ def in_json(text: str) -> str:
     return json.dumps(text)
 
 
-def text_writer(reserved: str = "", *, sign: str = "%", allowed: str | None = None) -> Callable[[str], str]:
+def text_writer(reserved: str = "", *, sign: str = "%", allowed: str = _PRINTABLE) -> Callable[[str], str]:
     """Return a function that escapes, byte by byte in UTF-8, what a text cannot hold.
 
-    That is all but printable ASCII (or all but `allowed`, the inside of a character class), the characters in
-    `reserved`, and `sign` itself.
+    That is all but the `allowed` ASCII characters, the characters in `reserved`, `sign` itself, and a space at either
+    end, which HTTP would trim.
     """
-    holds = allowed if allowed is not None else " -~"
-    stop = re.compile(f"[^{holds}]|[{re.escape(reserved + sign)}]")
-
-    def escaped(found: re.Match[str]) -> str:
-        return "".join(f"{sign}{byte:02X}" for byte in found[0].encode())
+    holds = frozenset(allowed) - frozenset(reserved + sign)
+    written = [chr(byte) if chr(byte) in holds else f"{sign}{byte:02X}" for byte in range(256)]
+    space = f"{sign}20"
 
     def write(text: str) -> str:
-        text = stop.sub(escaped, text)
-        if text[:1] == " " or text[-1:] == " ":  # HTTP trims the ends of a header value
-            bare = text.strip(" ")
-            space = f"{sign}20"
-            lead = len(text) - len(text.lstrip(" "))
-            text = space * lead + bare + (space * (len(text) - lead - len(bare)))
+        if not holds.issuperset(text):
+            text = "".join([written[byte] for byte in text.encode()])
+        if text[:1] == " " or text[-1:] == " ":
+            left, right = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
+            text = space * left + text[left:right] + space * (len(text) - max(left, right))
         return text
 
     return write
@@ -109,15 +109,14 @@ def _units(text: str) -> int:
 def fitted(text: str, limit: int, write: Callable[[str], str] | None = None, room: int = VALUE_ROOM) -> str:
     """Return `text` in at most `limit` characters, as `write` puts it and then within `room` bytes (rules 1 to 3)."""
     text = sendable(text)
-    written = write(text) if write is not None else text
-    keep = len(text)
-    while _units(text) > limit or len(written) > room:
-        keep = min(limit, keep - 1, max(9, keep * room // len(written)) if len(written) > room else limit)
+    keep = min(len(text), limit, room)
+    while True:
         cut = shortened(text, keep)
         written = write(cut) if write is not None else cut
-        if (_units(cut) <= limit and len(written) <= room) or keep <= 9:
-            break
-    return written
+        units, length = _units(cut), len(written)
+        if (units <= limit and length <= room) or keep <= _ENDING:
+            return written
+        keep = max(_ENDING, min(keep - 1, keep * limit // units, keep * room // length))
 
 
 def entries(attribution: Attribution, order: tuple[str, ...]) -> list[tuple[str, str]]:

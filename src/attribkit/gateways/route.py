@@ -148,8 +148,8 @@ class Route:
         if not fields:
             return
         new = [field for field in fields if field not in self.left_out]
-        self.left_out.update(fields)
-        if new:
+        self.left_out.update(fields if len(self.left_out) < _REMEMBERED else (f for f in fields if f in self.left_out))
+        if new and len(self.left_out) < _REMEMBERED:
             logging.getLogger("attribkit").warning(
                 "the gateway at %s (%s) has no room for %s; its setting `fields` chooses which fields it gets. "
                 "This is logged once, and counted",

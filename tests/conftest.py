@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +52,20 @@ class Observed:
         self.exporter = exporter
         self.provider = provider
         self.records: list[CallRecord] = []
+        self.opened: list[Any] = []
         seen = gateway.requests()
         self._since = seen[-1].seq if seen else 0
 
     def finished(self, record: CallRecord) -> None:
         self.records.append(record)
+
+    def client(self, **more: Any) -> Any:
+        """Return an OpenAI client of the gateway; it is closed with the test."""
+        import openai
+
+        client = openai.OpenAI(**{"api_key": "k", "base_url": self.base_url, **more})
+        self.opened.append(client)
+        return client
 
     def requests(self) -> list[CapturedRequest]:
         return self.gateway.requests(since=self._since)
@@ -76,15 +84,20 @@ def observe(gateway: Gateway) -> Iterator[Any]:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+    started: list[Observed] = []
+
     def start(**settings: Any) -> Observed:
         exporter = InMemorySpanExporter()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
         observed = Observed(gateway, exporter, provider)
         defaults = {"gateways": {gateway.url: "portkey"}, "ledger": observed, "tracer_provider": provider}
+        started.append(observed)
         attribkit.instrument(**{**defaults, **settings})
         return observed
 
     yield start
     attribkit.uninstrument()
-    gc.collect()
+    for observed in started:
+        for client in observed.opened:
+            client.close()

@@ -383,7 +383,7 @@ class Operation:
             usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
             if not usage.known and cut:
                 usage = self._estimate(reply)
-            if not (usage.known or usage.estimated):
+            if not usage.known:
                 return usage, Cost.unknown(reply.problem or "; ".join(usage.problems) or "the reply states no usage")
             cost = self.pipeline.prices.cost(
                 usage,
@@ -417,7 +417,6 @@ class Operation:
         meters = tuple((name, count) for name, count in (("input", asked), ("output", answered)) if count)
         return Usage(
             meters,
-            known=False,
             estimated=f"cut after {reply.chunks} chunks: 4 characters a token, at least a token a chunk",
         )
 

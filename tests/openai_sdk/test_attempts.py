@@ -24,7 +24,7 @@ def ask(client: Any, text: str, **more: Any) -> Any:
 
 def test_two_429_then_an_answer(seen: Any) -> None:
     with attribkit.attributed(tenant_id="acme"):
-        ask(openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=3), "[[loopback status=429; count=2]] hi")
+        ask(seen.client(max_retries=3), "[[loopback status=429; count=2]] hi")
     requests, records = seen.requests(), seen.records
     assert [r.status for r in requests] == [429, 429, 200]
     assert [(r.attempt, r.status, r.http_status) for r in records] == [
@@ -36,7 +36,7 @@ def test_two_429_then_an_answer(seen: Any) -> None:
     assert len({r.call_id for r in records}) == 3
     assert [r.cost.status for r in records] == ["free", "free", "priced"]
     assert records[0].cost.usd == Decimal(0) and "429" in records[0].cost.reason
-    assert all(request.metadata["tenant_id"] == "acme" for request in requests)
+    assert all(request.attribution["tenant_id"] == "acme" for request in requests)
     (span,) = seen.call_spans()
     assert span.attributes["attribkit.tenant_id"] == "acme"
 
@@ -56,7 +56,7 @@ def test_async_retries(seen: Any) -> None:
     [(400, openai.BadRequestError), (401, openai.AuthenticationError), (503, openai.APIStatusError)],
 )
 def test_a_refused_call_raises_as_before_and_is_free(status: int, error: type[Exception], seen: Any) -> None:
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=0)
+    client = seen.client(max_retries=0)
     with pytest.raises(error):
         ask(client, f"[[loopback status={status}; count=1]] hi")
     (record,) = seen.records
@@ -66,7 +66,7 @@ def test_a_refused_call_raises_as_before_and_is_free(status: int, error: type[Ex
 
 
 def test_a_time_out_may_have_been_billed(seen: Any) -> None:
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=1, timeout=0.3)
+    client = seen.client(max_retries=1, timeout=0.3)
     with pytest.raises(openai.APITimeoutError):
         ask(client, "[[loopback hang=20]] hi")
     assert [(r.attempt, r.status, r.cost.status) for r in seen.records] == [
@@ -77,7 +77,7 @@ def test_a_time_out_may_have_been_billed(seen: Any) -> None:
 
 
 def test_a_refused_connection_is_free(seen: Any) -> None:
-    client = openai.OpenAI(api_key="k", base_url="http://127.0.0.1:9/v1", max_retries=1)
+    client = seen.client(base_url="http://127.0.0.1:9/v1", max_retries=1)
     with pytest.raises(openai.APIConnectionError):
         ask(client, "hi")
     assert [(r.status, r.cost.status) for r in seen.records] == [("error", "free"), ("error", "free")]
@@ -95,11 +95,11 @@ def test_a_cancelled_call(seen: Any) -> None:
 
 
 def test_requests_that_are_no_model_calls_get_headers_and_no_row(seen: Any) -> None:
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    client = seen.client()
     with attribkit.attributed(tenant_id="acme"):
         client.models.list()
         client.files.create(file=("a.jsonl", b"{}"), purpose="batch")
-    assert [request.metadata.get("tenant_id") for request in seen.requests()] == ["acme", "acme"]
+    assert [request.attribution.get("tenant_id") for request in seen.requests()] == ["acme", "acme"]
     assert seen.records == [] and seen.call_spans() == []
 
 
@@ -110,14 +110,16 @@ def test_a_client_built_before_instrument_and_the_module_client(observe: Any, mo
     seen = None
     early = openai.OpenAI(api_key="k", base_url="http://127.0.0.1:1/v1", default_headers={"x-service": "billing"})
     seen = observe()
+    seen.opened += [early]
     with attribkit.attributed(tenant_id="acme"):
         ask(early.with_options(base_url=seen.base_url), "hi")
-        monkeypatch.setattr(module, "base_url", seen.base_url)
+        monkeypatch.setattr(module, "base_url", seen.base_url + "/")
         monkeypatch.setattr(module, "api_key", "k")
         monkeypatch.setattr(module, "_client", None, raising=False)
         module.chat.completions.create(model=MODEL, messages=user("hi"))
+    seen.opened += [module._client]
     requests = seen.requests()
-    assert [request.metadata["tenant_id"] for request in requests] == ["acme", "acme"]
+    assert [request.attribution["tenant_id"] for request in requests] == ["acme", "acme"]
     assert requests[0].header("x-service") == "billing"
 
 
@@ -125,16 +127,17 @@ def test_azure(seen: Any) -> None:
     client = openai.AzureOpenAI(
         api_key="k", api_version="2025-01-01-preview", azure_endpoint=seen.gateway.url, max_retries=0
     )
+    seen.opened.append(client)
     with attribkit.attributed(tenant_id="acme"):
         ask(client, "hi")
         list(ask(client, "hi", stream=True))
     assert all("/openai/deployments/" in request.path for request in seen.requests())
-    assert [request.metadata["tenant_id"] for request in seen.requests()] == ["acme", "acme"]
+    assert [request.attribution["tenant_id"] for request in seen.requests()] == ["acme", "acme"]
     assert [record.provider for record in seen.records] == ["azure", "azure"]
 
 
 def test_a_users_header_is_not_overwritten(seen: Any) -> None:
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    client = seen.client()
     with attribkit.attributed(tenant_id="acme"):
         ask(client, "hi", extra_headers={"X-Portkey-Metadata": '{"mine":"1"}'})
     (request,) = seen.requests()
@@ -145,9 +148,10 @@ def test_a_redirect_to_another_host_carries_nothing_of_ours(seen: Any, gateway: 
     from attribkit.testing import Gateway
 
     with Gateway() as other:
-        client = openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=0)
+        client = seen.client(max_retries=0)
         with attribkit.attributed(tenant_id="acme"):
-            ask(client, f"[[loopback redirect={other.url}{{path}}]] hi", extra_headers={"x-mine": "1"})
+            seen.gateway.behave(contains="elsewhere", count=1, redirect=f"{other.url}{{path}}")
+            ask(client, "elsewhere", extra_headers={"x-mine": "1"})
         (there,) = other.requests()
         assert there.header("x-mine") == "1"
         text = repr(there.headers)
@@ -157,7 +161,7 @@ def test_a_redirect_to_another_host_carries_nothing_of_ours(seen: Any, gateway: 
 
 def test_required_fields(observe: Any) -> None:
     seen = observe(require=("tenant_id", "workflow_id"), on_missing="reject")
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    client = seen.client()
     with attribkit.attributed(tenant_id="acme"), pytest.raises(attribkit.AttributionRequired, match="workflow_id"):
         ask(client, "hi")
     assert seen.requests() == []
@@ -169,7 +173,7 @@ def test_required_fields(observe: Any) -> None:
 def test_a_spent_budget_keeps_the_call_from_the_wire(observe: Any) -> None:
     budget = attribkit.Budget("acme-day", limit="0.000001", window="day", match={"tenant_id": "acme"})
     seen = observe(budgets=[budget], budget_store=None)
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    client = seen.client()
     with attribkit.attributed(tenant_id="acme"):
         ask(client, "hi")
         with pytest.raises(attribkit.BudgetExceeded) as refusal:

@@ -40,15 +40,15 @@ def outcome(client: Any, **more: Any) -> Any:
 
 def compare(observe: Any, gateway: Any, behaviour: dict[str, Any], **more: Any) -> Any:
     """Return the record of a call that behaves the same with attribkit and without."""
-    client = openai.OpenAI(api_key="k", base_url=gateway.base_url, max_retries=0)
-    try:
-        gateway.behave(contains="garbage, please", **behaviour)
-        without = outcome(client, **more)
-        seen = observe()
-        with attribkit.attributed(tenant_id="acme"):
-            assert outcome(client, **more) == without
-    finally:
-        gateway.reset()
+    with openai.OpenAI(api_key="k", base_url=gateway.base_url, max_retries=0) as client:
+        try:
+            gateway.behave(contains="garbage, please", **behaviour)
+            without = outcome(client, **more)
+            seen = observe()
+            with attribkit.attributed(tenant_id="acme"):
+                assert outcome(client, **more) == without
+        finally:
+            gateway.reset()
     (record,) = seen.records
     assert record.attribution.tenant_id == "acme"
     return record
@@ -93,7 +93,7 @@ HEADER_VALUES = {
 @pytest.mark.parametrize("name", HEADER_VALUES)
 def test_any_value_is_sent_safely(name: str, dialect: str, observe: Any, gateway: Any) -> None:
     seen = observe(gateways={gateway.url: dialect})
-    client = openai.OpenAI(api_key="k", base_url=gateway.base_url, max_retries=0)
+    client = seen.client(max_retries=0)
     fields = {"tenant_id": HEADER_VALUES[name], "workflow": "w", "free_dimension": HEADER_VALUES[name]}
     with attribkit.attributed(**fields):
         client.chat.completions.create(model=MODEL, messages=user("hi"))

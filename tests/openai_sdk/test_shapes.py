@@ -28,8 +28,8 @@ def check(seen: Any, expected: Counter[str]) -> None:
     by_response: dict[str, str] = {}
     for request in requests:
         tenant = TENANT.search(request.body)[1].decode()
-        assert request.metadata.get("tenant_id") == tenant
-        assert request.metadata.get("workflow_id") == f"wf-{tenant}"
+        assert request.attribution.get("tenant_id") == tenant
+        assert request.attribution.get("workflow_id") == f"wf-{tenant}"
         on_wire[tenant] += 1
         if request.response_id:
             by_response[request.response_id] = tenant
@@ -48,7 +48,7 @@ def check(seen: Any, expected: Counter[str]) -> None:
 @pytest.mark.parametrize("name", SYNC)
 def test_two_tenants_in_threads(name: str, observe: Any) -> None:
     seen = observe()
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    client = seen.client()
     if name.startswith("responses") and not hasattr(client, "responses"):
         pytest.skip("this SDK has no Responses API")
     ready = threading.Barrier(2)
@@ -115,7 +115,7 @@ def test_a_thousand_concurrent_async_calls_of_two_tenants(observe: Any) -> None:
 
 def test_rows_say_what_was_served_and_cost(observe: Any) -> None:
     seen = observe()
-    client = openai.OpenAI(api_key="k", base_url=seen.base_url)
+    client = seen.client()
     with attribkit.attributed(tenant_id="acme"):
         client.chat.completions.create(
             model="gpt-5-mini", messages=[{"role": "user", "content": "hello"}], service_tier="priority"

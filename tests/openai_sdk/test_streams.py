@@ -24,7 +24,7 @@ def seen(observe: Any) -> Any:
 
 @pytest.fixture
 def client(seen: Any) -> Any:
-    return openai.OpenAI(api_key="k", base_url=seen.base_url, max_retries=0)
+    return seen.client(max_retries=0)
 
 
 def test_a_drained_stream_is_one_ok_row_with_the_time_to_its_first_chunk(seen: Any, client: Any) -> None:
@@ -144,10 +144,10 @@ def test_a_user_who_refuses_usage_is_left_alone(seen: Any, client: Any) -> None:
 
 def test_usage_is_not_asked_for_at_a_host_that_is_no_gateway(observe: Any) -> None:
     seen = observe(gateways={})
-    list(opened(openai.OpenAI(api_key="k", base_url=seen.base_url)))
+    list(opened(seen.client()))
     (request,) = seen.requests()
     assert "stream_options" not in request.json
-    assert request.metadata == {} and request.header("traceparent") is None
+    assert request.attribution == {} and request.header("traceparent") is None
 
 
 def test_the_callers_arguments_stay_as_they_were(seen: Any, client: Any) -> None:

@@ -1,10 +1,10 @@
 """Build src/attribkit/pricing/data from hand-checked rows and the open price lists.
 
-    python tools/build_catalog.py --litellm DIR --genai DIR --model-prices DIR [--report report.json] [--check]
+    python tools/build_catalog.py --litellm DIR --genai DIR --model-prices DIR --azure DIR [--report report.json]
 
-Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices`, then unzip). Rank decides:
-rows in tools/prices/*.json were checked by hand against the seller's page and are never overwritten; then
-genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history of models.dev). Where two
+Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices azure-genai-prices`, then
+unzip). Rank decides: rows in tools/prices/*.json were checked by hand against the seller's page and are never
+overwritten; then Azure's own retail meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history of models.dev). Where two
 lists differ the higher rank stands and the difference goes into the report.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections import defaultdict
 from copy import deepcopy
@@ -24,18 +25,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
-from price_sources import Offer, Row, genai_offers, litellm_offers, model_prices_offers, text  # noqa: E402
+from price_azure import azure_offers
+from price_sources import Offer, Row, genai_offers, litellm_offers, model_prices_offers, text
 
-from attribkit.pricing.catalog import FORMAT, check_shard  # noqa: E402
-from attribkit.pricing.meters import FEES, UNITS  # noqa: E402
+from attribkit.pricing.catalog import FORMAT, check_shard
+from attribkit.pricing.meters import FEES, UNITS
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "src" / "attribkit" / "pricing" / "data"
 NOT_CARDS = frozenset(
     ("from", "source", "checked", "note", "steps", "regions", "uplift", "hours", "fees", "free", "over")
 )
-RANK = {"hand": 0, "genai-prices": 1, "litellm": 2, "model-prices": 3}
-
 Disagreement = dict[str, Any]
 
 
@@ -53,7 +53,7 @@ class Book:
         name = self.owner.get(offer.model)
         if name is None:
             for key, matches in self.matchers:
-                if offer.region is None and matches(offer.model) and _same(self.models[key]["rows"][-1], rows[-1]):
+                if offer.region is None and matches(offer.model) and same_price(self.models[key]["rows"], rows):
                     name = key
                     self.owner[offer.model] = key
                     self.models[key]["names"].add(offer.model)
@@ -86,16 +86,25 @@ class Book:
         rows[-1].setdefault("regions", {}).setdefault(offer.region, cards)
 
 
-def _same(a: Row, b: Row) -> bool:
-    x, y = a["standard"], b["standard"]
+def same_price(a: list[Row], b: list[Row]) -> bool:
+    """Return whether two models cost the same today, as far as both say."""
+    x, y = a[current(a)].get("standard", {}), b[current(b)].get("standard", {})
     shared = set(x) & set(y) - FEES
     return bool(shared) and all(x[m] == y[m] for m in shared) and x.get("input") == y.get("input")
 
 
+CHECKED = date.today().isoformat()
+"""The day the lists were read (--checked)."""
+
+
 def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreement]) -> None:
     """Fill what `rows` lack from rows of a lower rank; take their history when `rows` have none."""
-    now, other = rows[-1], lower[-1]
-    agree = True
+    at = current(rows)
+    now, other = rows[at], lower[current(lower)]
+    agree = "standard" in now
+    if not agree:
+        now.update(deepcopy({k: v for k, v in other.items() if k not in now or k == "list"}))
+        return
     for tier in [k for k in other if k not in NOT_CARDS and k != "list"]:
         if tier not in now:
             if agree:
@@ -117,20 +126,20 @@ def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreeme
         if key in other:
             now.setdefault(key, {}).update({k: v for k, v in other[key].items() if k not in now[key]})
     if len(rows) == 1 and len(lower) > 1:
-        rows[:0] = [deepcopy(row) for row in lower[:-1]]
+        rows[:0] = [deepcopy(row) for row in lower[: current(lower)]]
         now["from"] = other["from"]
     elif len(rows) == 1 and "from" not in now and "from" in other:
         now["from"] = other["from"]
 
 
+def current(rows: list[Row]) -> int:
+    """Return the place of the row that is in force when the lists were read; later ones are announced."""
+    return max(n for n, row in enumerate(rows) if row.get("from", "") <= CHECKED or n == 0)
+
+
 def _merge_steps(now: Row, other: Row, where: str, report: list[Disagreement]) -> None:
     mine = {step["over"]: step for step in now.get("steps", ())}
     theirs = {step["over"]: step for step in other.get("steps", ())}
-    if not mine and theirs and now["list"] == "genai-prices" and not now.get("steps"):
-        report.append({"model": where, "what": "steps", now["list"]: "flat", other["list"]: sorted(theirs)})
-        if now["list"] == "genai-prices" and len(theirs) == 1 and other["list"] == "litellm":
-            now["steps"] = deepcopy(other["steps"])
-        return
     if set(mine) != set(theirs):
         if theirs:
             report.append({"model": where, "what": "steps", now["list"]: sorted(mine), other["list"]: sorted(theirs)})
@@ -204,7 +213,7 @@ def prepare(books: dict[str, Book]) -> None:
     inherit(books["vertex"], books["gemini"], drop=("flex_", "fast"))
     inherit(books["vertex"], books["anthropic"], drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
-    azure_global(books["azure"], books["openai"])
+    xai_regions(books["xai"])
 
 
 def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | None = None) -> None:
@@ -241,12 +250,7 @@ def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | No
         if "@" in name:
             plain = name.replace("@default", "").replace("@", "-").replace("-latest", "")
             home = book.owner.get(plain) or book.owner.get(plain.rpartition("-")[0])
-            if (
-                home
-                and home != name
-                and home in book.models
-                and _same(entry["rows"][-1], book.models[home]["rows"][-1])
-            ):
+            if home and home != name and home in book.models and same_price(entry["rows"], book.models[home]["rows"]):
                 book.models[home]["names"].add(name)
                 book.owner[name] = home
                 del book.models[name]
@@ -266,60 +270,39 @@ def claude_since(name: str) -> tuple[int, int]:
 
 def bedrock_profiles(book: Book, anthropic: Book) -> None:
     """Bedrock's global profiles cost the list price; geographic profiles and bare ids of Claude 4.5 and later 10 %
-    more (aws.amazon.com/bedrock/pricing). One row holds both: the global price, and an uplift for all else."""
-    for name in [n for n in book.models if "anthropic.claude" in n]:
-        if name not in book.models or book.models[name]["rows"][0].get("list") == "hand":
+    more (aws.amazon.com/bedrock/pricing). One model holds both: the global price, and an uplift for all else."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in list(book.models):
+        _, claude, rest = name.partition("anthropic.claude-")
+        if not claude or book.models[name]["rows"][0].get("list") == "hand":
             continue
-        scope, _, rest = name.partition(".")
-        if scope == "anthropic":
-            rest, scope = name, ""
-        generation = claude_since(rest.removeprefix("anthropic."))
-        if generation < (4, 5) and "fable" not in rest:
+        plain = rest.partition(":")[0].partition("@")[0]
+        plain = re.sub(r"(-20\d{6})?(-v\d)?$", "", plain)
+        if claude_since(plain) < (4, 5):
             continue
-        entry = book.models.pop(name)
-        book.owner[name] = rest
-        if scope == "global" or (rest not in book.models and not scope):
-            target = book.models.setdefault(rest, {"rows": [], "names": set()})
-            if not target["rows"] or scope == "global":
-                target["rows"] = entry["rows"]
-            target["names"] |= entry["names"]
-            book.owner[rest] = rest
-        elif rest not in book.models:
-            book.models[rest] = {"rows": [], "names": entry["names"]}
-    for name, entry in list(book.models.items()):
-        if name.startswith("anthropic.claude") and claude_since(name.removeprefix("anthropic.")) >= (4, 5):
-            base = name.removeprefix("anthropic.").partition(":")[0].removesuffix("-v1")
-            home = anthropic.owner.get(base) or anthropic.owner.get(base.rpartition("-20")[0])
-            if home:
-                # the maker's own rows are the list price, with history; Bedrock has neither fast mode nor flex for it
-                rows = deepcopy(anthropic.models[home]["rows"])
-                for row in rows:
-                    for tier in ("fast", "flex", "priority"):
-                        row.pop(tier, None)
-                    row["standard"].pop("web_search", None)
-                entry["rows"] = rows
-            if not entry["rows"]:
-                del book.models[name]
-                continue
-            for row in entry["rows"]:
-                row["uplift"] = {"*": "1.1"}
-                row.pop("regions", None)
-            entry["names"] = {
-                n for n in entry["names"] if n.split(".")[0] not in ("us", "eu", "jp", "au", "apac", "global")
-            }
+        home = anthropic.owner.get(f"claude-{plain}")
+        if home is None:
+            continue
+        found[plain].add(f"anthropic.claude-{rest}")
+        for other in (name, *book.models.pop(name)["names"]):
+            book.owner.pop(other, None)
+    for plain, names in found.items():
+        rows = deepcopy(anthropic.models[anthropic.owner[f"claude-{plain}"]]["rows"])
+        for row in rows:
+            for tier in ("fast", "flex", "priority", "uplift"):
+                row.pop(tier, None)
+            row["uplift"] = {"*": "1.1"}
+        key = f"anthropic.claude-{plain}"
+        book.models[key] = {"rows": rows, "names": names - {key}}
+        for name in (*names, key):
+            book.owner[name] = key
 
 
-def azure_global(book: Book, openai: Book) -> None:
-    """Azure's global deployments of OpenAI models cost OpenAI's price; other deployment types have rows of their own
-    (azure.microsoft.com/pricing/details/cognitive-services/openai-service)."""
-    for name, entry in book.models.items():
-        home = openai.owner.get(name)
-        if home is None or entry["rows"][0].get("list") == "hand":
-            continue
-        theirs = openai.models[home]["rows"][-1]
-        for meter in ("input", "output"):
-            if meter in theirs["standard"] and not entry["rows"][-1]["standard"].get(meter):
-                entry["rows"][-1]["standard"][meter] = theirs["standard"][meter]
+def xai_regions(book: Book) -> None:
+    """us.api.x.ai adds 10 % to every token price (docs.x.ai/developers/regions)."""
+    for entry in book.models.values():
+        for row in entry["rows"]:
+            row.setdefault("uplift", {"us": "1.1"})
 
 
 def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str, Any]:
@@ -367,9 +350,12 @@ def main() -> None:
     parser.add_argument("--litellm", type=Path, required=True)
     parser.add_argument("--genai", type=Path, required=True)
     parser.add_argument("--model-prices", type=Path, required=True)
+    parser.add_argument("--azure", type=Path, required=True, help="azure-genai-prices: Azure's retail meters")
     parser.add_argument("--report", type=Path, help="write every disagreement between lists here, as JSON")
     parser.add_argument("--checked", default=date.today().isoformat(), help="the day the lists were read")
     args = parser.parse_args()
+    global CHECKED
+    CHECKED = args.checked
 
     books: dict[str, Book] = defaultdict(lambda: Book(""))
     report: list[Disagreement] = []
@@ -386,7 +372,9 @@ def main() -> None:
             book.models[model] = {"rows": [{**row, "list": "hand"} for row in entry["rows"]], "names": offer.names}
             for name in (model, *offer.names):
                 book.owner[name] = model
+    dropped: list[str] = []
     lists = (
+        ("azure-retail", azure_offers(args.azure / "azure_genai_prices" / "data" / "snapshot.json", dropped)),
         ("genai-prices", genai_offers(args.genai)),
         ("litellm", litellm_offers(args.litellm / "litellm" / "model_prices_and_context_window_backup.json")),
         ("model-prices", model_prices_offers(args.model_prices / "model_prices" / "snapshot.json")),

@@ -270,8 +270,12 @@ def genai_offers(directory: Path) -> Iterator[Offer]:
             for variant in model.price_variants or ():
                 tier = _TIER_OF_GENAI.get(next(iter(variant.when.items())))
                 if tier:
-                    _add_variant(rows[-1], tier, variant.prices, seller)
-            names = {model.id.lower() if seller in ("openai", "anthropic", "gemini", "bedrock") else model.id}
+                    start = getattr(variant.constraint, "start_date", None)
+                    day = start.isoformat() if start else "9999"
+                    row = [row for row in rows if row.get("from", "") <= day][-1]
+                    _add_variant(row, tier, variant.prices, seller)
+            name = model.id.removeprefix("regional.")
+            names: set[str] = set()
             clauses = model.match.or_ if isinstance(model.match, ClauseOr) else [model.match]
             for clause in clauses:
                 if isinstance(clause, ClauseEquals):
@@ -280,11 +284,11 @@ def genai_offers(directory: Path) -> Iterator[Offer]:
                     names.add(clause.starts_with.rstrip("@-:"))
             yield Offer(
                 seller,
-                model.id,
+                name,
                 rows,
                 (provider.pricing_urls or ["https://github.com/pydantic/genai-prices"])[0],
                 names,
-                model.match.is_match,
+                model.match.is_match if seller != "bedrock" else None,
             )
 
 
@@ -380,7 +384,7 @@ def model_prices_offers(path: Path) -> Iterator[Offer]:
 
 
 def _day(stamp: str) -> str:
-    return stamp[:10] if stamp.endswith("T00:00:00Z") or len(stamp) == 10 else stamp[:10]
+    return stamp[:10]
 
 
 def _mode_at(timeline: Any, start: str) -> Card | None:

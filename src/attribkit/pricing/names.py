@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-__all__ = ["candidates", "nearest", "profile_scope"]
+__all__ = ["candidates", "nearest", "profile_scope", "without_date"]
 
 _SCOPES = frozenset(("global", "us", "eu", "apac", "jp", "au", "ca", "us-gov"))
 _ROUTES = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global"))
@@ -19,13 +19,14 @@ def candidates(model: str, seller: str, aliases: Container[str]) -> Iterator[str
     yield model
     low = model.lower()
     yield low
-    name = _without_path(low, seller, aliases)
-    if name != low:
+    name = low
+    for shorter in _without_path(low, seller, aliases):
+        name = shorter
         yield name
-    if name.startswith("ft:"):
+    if name.startswith("ft:") and len(name) > 3:
         base = name.split(":")[1]
         yield f"ft:{base}"
-        yield f"ft:{_without_date(base)}"
+        yield f"ft:{without_date(base)}"
         return
     if seller == "bedrock":
         yield from _bedrock(name)
@@ -43,7 +44,7 @@ def candidates(model: str, seller: str, aliases: Container[str]) -> Iterator[str
     if name.endswith("-latest"):
         name = name.removesuffix("-latest")
         yield name
-    dateless = _without_date(name)
+    dateless = without_date(name)
     if dateless != name:
         yield dateless
     if seller in ("gemini", "vertex") and len(name) > 4 and name[-4] == "-" and name[-3:].isdigit():
@@ -81,27 +82,31 @@ def nearest(model: str, names: Mapping[str, str], most: int = 3) -> list[str]:
     return found
 
 
-def _without_path(name: str, seller: str, aliases: Container[str]) -> str:
+def _without_path(name: str, seller: str, aliases: Container[str]) -> Iterator[str]:
+    """Yield `name` with one more leading part taken off each time."""
     if name.startswith("arn:"):
-        kind, _, rest = name.rpartition(":")[2].partition("/") if name.count(":") == 5 else _arn_parts(name)
-        return rest if kind in ("inference-profile", "foundation-model") else name
+        kind, _, rest = _arn_resource(name)
+        if kind in ("inference-profile", "foundation-model"):
+            yield rest
+        return
     if name.startswith("@"):  # Portkey: @integration/model
-        return name.partition("/")[2]
-    if "/models/" in name or name.startswith(("models/", "publishers/", "projects/", "endpoints/")):
-        return name if name.startswith("accounts/") else name.rpartition("/")[2]
+        name = name.partition("/")[2]
+        yield name
+    if name.startswith(("models/", "publishers/", "projects/", "endpoints/")) or "/publishers/" in name:
+        yield name.rpartition("/")[2]
+        return
     while "/" in name:
-        head, _, rest = name.partition("/")
-        own = seller if head == seller else ""
-        if not (own or head in aliases or head in _ROUTES or _is_region(head)):
-            break
-        name = rest
-    return name
+        head, _, name_after = name.partition("/")
+        if not (head == seller or head in aliases or head in _ROUTES or _is_region(head)):
+            return
+        name = name_after
+        yield name
 
 
-def _arn_parts(name: str) -> tuple[str, str, str]:
+def _arn_resource(name: str) -> tuple[str, str, str]:
     # arn:aws:bedrock:REGION:ACCOUNT:KIND/ID where ID itself holds a colon (":0")
-    resource = name.split(":", 5)[5]
-    return resource.partition("/")
+    parts = name.split(":", 5)
+    return parts[5].partition("/") if len(parts) == 6 else ("", "", "")
 
 
 def _bedrock(name: str) -> Iterator[str]:
@@ -120,11 +125,12 @@ def _bedrock(name: str) -> Iterator[str]:
         versionless = short[:-3] if short[-3:-1] == "-v" and short[-1].isdigit() else short
         yield versionless
         if head:
-            yield f"{head}.{_without_date(versionless)}"
-        yield _without_date(versionless)
+            yield f"{head}.{without_date(versionless)}"
+        yield without_date(versionless)
 
 
-def _without_date(name: str) -> str:
+def without_date(name: str) -> str:
+    """Return a model's name without the date of its snapshot (-2025-08-07, -20250807)."""
     if len(name) > 11 and name[-11] == "-" and name[-6] == "-" and name[-3] == "-":
         date = name[-10:].replace("-", "")
         if date.isdigit() and len(date) == 8:

@@ -15,13 +15,14 @@ import json
 import operator
 from typing import Annotated, Any, NamedTuple, TypedDict
 
-import attribkit
 from langchain_core.messages import AnyMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
+
+import attribkit
 
 __all__ = ["Customer", "Models", "models", "refund", "support"]
 

@@ -1,0 +1,1 @@
+"""The demo: one support agent, run twice, with attribkit off and on."""

@@ -157,3 +157,9 @@ def test_a_chunked_request_body_and_two_requests_on_one_connection(gateway: Gate
 def test_a_body_that_is_not_text_is_kept_as_it_is(gateway: Gateway, client: openai.OpenAI) -> None:
     client.audio.transcriptions.create(model="whisper-1", file=("a.wav", bytes(range(256))))
     assert bytes(range(256)) in gateway.requests()[0].body
+
+
+def test_a_request_that_makes_no_sense_is_a_400(gateway: Gateway, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError):
+        client.post("/chat/completions", body={"model": "gpt-5-mini", "messages": 5}, cast_to=object)
+    assert client.chat.completions.create(model="gpt-5-mini", messages=ASK).usage

@@ -105,7 +105,12 @@ class LoopbackGateway:
         route = next(
             (ROUTES[name] for name in ("/".join(path.split("/")[1:3]), path.split("/")[1]) if name in ROUTES), None
         )
-        answer = route(body, context) if route else not_found(url.path)
+        try:
+            answer = route(body, context) if route else not_found(url.path)
+        except Exception as error:
+            said = {"message": f"{type(error).__name__}: {error}", "type": "invalid_request_error", "param": None}
+            await self._answer(entry, connection, 400, {"error": {**said, "code": None}})
+            return
         await self._send(entry, connection, answer, request, behaviour, owner)
 
     def _control(self, request: Request, name: str, query: dict[str, list[str]]) -> tuple[int, Any]:
@@ -250,9 +255,11 @@ async def _run(host: str, port: int, parent: int | None, relay: Relay | None) ->
     gateway = LoopbackGateway(relay)
     server, connections = await serve(gateway.handle, host, port)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, gateway.stopped.set)
-    if parent is not None:
+    loop.add_signal_handler(signal.SIGTERM, gateway.stopped.set)
+    if parent is None:
+        loop.add_signal_handler(signal.SIGINT, gateway.stopped.set)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which may still want to ask
         # The pipe ends when its parent does; children that the parent forked may hold it open, so the parent's
         # process id is looked at as well.
         reader = asyncio.StreamReader()

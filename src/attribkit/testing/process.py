@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -113,15 +114,18 @@ class Gateway:
         command = [sys.executable, "-m", "attribkit.testing.gateway", "--port", str(port), "--parent", str(os.getpid())]
         if relay_to is not None:
             command += ["--relay-to", relay_to]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would fill up
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=environment
         )
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        assert self._process.stdout is not None and self._process.stderr is not None
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            said = self._process.stderr.read().decode("utf-8", "replace").strip()
+            self._process.wait(5)
+            self._said.seek(0)
+            said = self._said.read().decode("utf-8", "replace").strip()
             self._end()
             raise RuntimeError(f"the loopback gateway did not start: {said or 'it said nothing'}")
         ready = json.loads(line)
@@ -142,7 +146,7 @@ class Gateway:
 
     def _end(self) -> None:
         process = self._process
-        for pipe in (process.stdin, process.stdout, process.stderr):
+        for pipe in (process.stdin, process.stdout, self._said):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from attribkit.attribution import Attribution
 from attribkit.gateways.base import NOTHING, Headers, Silent
-from attribkit.gateways.fitting import Pairs, entries, in_json, text_writer
+from attribkit.gateways.fitting import Entry, Pairs, entries, in_json, text_writer
 
 __all__ = ["Bedrock"]
 
@@ -31,7 +31,7 @@ class Bedrock(Silent):
     body_field: str | None = "requestMetadata"
 
     def headers(self, attribution: Attribution) -> Headers:
-        entries_, _ = _METADATA.merged(_pairs(attribution, self.order))
+        entries_, _ = _METADATA.merged(_ready(attribution, self.order))
         said: Headers = ()
         if entries_:
             text = ",".join(f"{in_json(key)}:{in_json(value)}" for key, value in entries_.items())
@@ -41,12 +41,12 @@ class Bedrock(Silent):
         return (*said, ("x-amzn-bedrock-service-tier", word)) if word is not None else said
 
     def left_out(self, attribution: Attribution, body: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        return _METADATA.merged(_pairs(attribution, self.order), (body or NOTHING).get("requestMetadata"))[1]
+        return _METADATA.merged(_ready(attribution, self.order), (body or NOTHING).get("requestMetadata"))[1]
 
     def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         if api not in self.body_apis or not attribution:
             return NOTHING
-        metadata, _ = _METADATA.merged(_pairs(attribution, self.order), body.get("requestMetadata"))
+        metadata, _ = _METADATA.merged(_ready(attribution, self.order), body.get("requestMetadata"))
         return {"requestMetadata": metadata} if metadata is not None else NOTHING
 
     def tier(self, tier: str, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,5 +57,5 @@ class Bedrock(Silent):
 
 
 @lru_cache(maxsize=1024)
-def _pairs(attribution: Attribution, order: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple(entries(attribution, order))
+def _ready(attribution: Attribution, order: tuple[str, ...]) -> tuple[Entry, ...]:
+    return _METADATA.ready(entries(attribution, order))

@@ -28,6 +28,7 @@ __all__ = [
     "CALL_ROOM",
     "HEADER_ROOM",
     "PER_HEADER",
+    "Entry",
     "Pairs",
     "digest",
     "entries",
@@ -143,6 +144,10 @@ def json_object(
     return "{" + ",".join(parts) + "}", tuple(left)
 
 
+Entry = tuple[str, str, str]
+"""A field, and the name and value that it has in a map."""
+
+
 class Pairs:
     """A map of strings in a request's body, with the target's limits on it."""
 
@@ -158,28 +163,37 @@ class Pairs:
         self.most, self.max_key, self.max_value = most, max_key, max_value
         self._write_key, self._write = write_key, write
 
-    def merged(
-        self, pairs: Iterable[tuple[str, str]], user: object = None
-    ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-        """Return what the user set followed by as many of `pairs` as fit, and the keys that did not fit.
+    def ready(self, pairs: Iterable[tuple[str, str]]) -> tuple[Entry, ...]:
+        """Return `pairs` as they can be sent. The same for every request, so worth keeping."""
+        return tuple(
+            (
+                key,
+                _written(key, self.max_key, self._write_key),
+                _written(value, self.max_value, self._write),
+            )
+            for key, value in pairs
+        )
+
+    def merged(self, ready: Iterable[Entry], user: object = None) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        """Return what the user set followed by as much of `ready` as fits, and the fields that did not fit.
 
         None instead of a map when there is nothing to set: all is there already, or what the user set is no map.
         """
         if user is None:
             user = {}
         if not isinstance(user, Mapping):
-            return None, tuple(key for key, _ in pairs)
+            return None, tuple(key for key, _, _ in ready)
         map_: dict[str, Any] = dict(user)
         left: list[str] = []
-        for key, value in pairs:
-            name = self._fitted(key, self.max_key, self._write_key)
+        for key, name, value in ready:
             if name in user:
                 continue
             if len(map_) >= self.most or name in map_:
                 left.append(key)
             else:
-                map_[name] = self._fitted(value, self.max_value, self._write)
+                map_[name] = value
         return (map_ if len(map_) > len(user) else None), tuple(left)
 
-    def _fitted(self, text: str, limit: int, write: Callable[[str], str] | None) -> str:
-        return fitted(text, limit) if write is None else fitted(text, limit, write, room=limit)
+
+def _written(text: str, limit: int, write: Callable[[str], str] | None) -> str:
+    return fitted(text, limit) if write is None else fitted(text, limit, write, room=limit)

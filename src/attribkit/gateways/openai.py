@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from attribkit.attribution import Attribution
 from attribkit.gateways.base import NOTHING, Silent
-from attribkit.gateways.fitting import Pairs, entries, opaque
+from attribkit.gateways.fitting import Entry, Pairs, entries, opaque
 from attribkit.gateways.service_tiers import asked
 
 __all__ = ["OpenAI"]
@@ -41,10 +41,10 @@ class OpenAI(Silent):
     def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         if api not in self.body_apis or not attribution:
             return NOTHING
-        pairs, user = _facts(attribution, self.order)
+        ready, user = _facts(attribution, self.order)
         said: dict[str, Any] = {}
         if _kept(api, body):
-            metadata, _ = _METADATA.merged(pairs, body.get("metadata"))
+            metadata, _ = _METADATA.merged(ready, body.get("metadata"))
             if metadata is not None:
                 said["metadata"] = metadata
         if user is not None and api not in _ALWAYS and not (body.get("safety_identifier") or body.get("user")):
@@ -59,6 +59,7 @@ class OpenAI(Silent):
 
 
 @lru_cache(maxsize=1024)
-def _facts(attribution: Attribution, order: tuple[str, ...]) -> tuple[tuple[tuple[str, str], ...], str | None]:
+def _facts(attribution: Attribution, order: tuple[str, ...]) -> tuple[tuple[Entry, ...], str | None]:
     user = attribution.get("user_id")
-    return tuple(entries(attribution, order)), opaque(attribution.get("tenant_id") or "", user) if user else None
+    identifier = opaque(attribution.get("tenant_id") or "", user) if user else None
+    return _METADATA.ready(entries(attribution, order)), identifier

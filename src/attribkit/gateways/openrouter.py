@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from attribkit.attribution import Attribution
 from attribkit.gateways.base import NOTHING, Headers, Silent
-from attribkit.gateways.fitting import Pairs, entries, fitted, in_text
+from attribkit.gateways.fitting import Entry, Pairs, entries, fitted, in_text
 from attribkit.gateways.service_tiers import asked
 
 __all__ = ["OpenRouter"]
@@ -38,8 +38,8 @@ class OpenRouter(Silent):
     def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         if api not in self.body_apis or not attribution:
             return NOTHING
-        user, pairs, trace = _facts(attribution, self.order)
-        metadata, _ = _METADATA.merged(pairs, body.get("metadata"))
+        user, ready, trace = _facts(attribution, self.order)
+        metadata, _ = _METADATA.merged(ready, body.get("metadata"))
         traced, _ = _TRACE.merged(trace, body.get("trace"))
         said: dict[str, Any] = {}
         if metadata is not None:
@@ -57,16 +57,13 @@ class OpenRouter(Silent):
         return asked(self.tiers.get(tier, tier), api, body)
 
 
-_Fields = tuple[tuple[str, str], ...]
-
-
 @lru_cache(maxsize=1024)
-def _facts(attribution: Attribution, order: tuple[str, ...]) -> tuple[str | None, _Fields, _Fields]:
+def _facts(attribution: Attribution, order: tuple[str, ...]) -> tuple[str | None, tuple[Entry, ...], tuple[Entry, ...]]:
     pairs = entries(attribution, order)
     fields = dict(pairs)
     user = fields.get("user_id")
     return (
         fitted(user, 256) if user is not None else None,
-        tuple(pair for pair in pairs if pair[0] not in _APART),
-        tuple((name, fields[key]) for name, key in _IN_TRACE if key in fields),
+        _METADATA.ready(pair for pair in pairs if pair[0] not in _APART),
+        _TRACE.ready((name, fields[key]) for name, key in _IN_TRACE if key in fields),
     )

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from attribkit.attribution import Attribution
 from attribkit.gateways.base import NOTHING, Silent
-from attribkit.gateways.fitting import Pairs, digest, entries, opaque
+from attribkit.gateways.fitting import Entry, Pairs, digest, entries, opaque
 from attribkit.gateways.service_tiers import asked
 
 __all__ = ["Vertex"]
@@ -67,13 +67,13 @@ class Vertex(Silent):
     def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         if api not in self.body_apis or not attribution:
             return NOTHING
-        pairs, _ = _facts(attribution, self.order, self.named, self.buckets)
-        labels, _ = _LABELS.merged(pairs, body.get("labels"))
+        ready, _ = _facts(attribution, self.order, self.named, self.buckets)
+        labels, _ = _LABELS.merged(ready, body.get("labels"))
         return {"labels": labels} if labels is not None else NOTHING
 
     def left_out(self, attribution: Attribution, body: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        pairs, unbounded = _facts(attribution, self.order, self.named, self.buckets)
-        return _LABELS.merged(pairs, (body or NOTHING).get("labels"))[1] + unbounded
+        ready, unbounded = _facts(attribution, self.order, self.named, self.buckets)
+        return _LABELS.merged(ready, (body or NOTHING).get("labels"))[1] + unbounded
 
     def tier(self, tier: str, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return asked(self.tiers.get(tier, tier), api, body) if api in self.body_apis else NOTHING
@@ -82,7 +82,7 @@ class Vertex(Silent):
 @lru_cache(maxsize=1024)
 def _facts(
     attribution: Attribution, order: tuple[str, ...], named: frozenset[str], buckets: tuple[tuple[str, int], ...]
-) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """Return what may be a label, and the fields that would use up their key's values."""
     sizes = dict(buckets)
     pairs: list[tuple[str, str]] = []
@@ -95,4 +95,4 @@ def _facts(
             unbounded.append(key)
             continue
         pairs.append((key, value))
-    return tuple(pairs), tuple(unbounded)
+    return _LABELS.ready(pairs), tuple(unbounded)

@@ -13,8 +13,10 @@ from attribkit.storage.urls import parse_url
 if TYPE_CHECKING:
     from attribkit.ledger.base import LedgerStore
     from attribkit.ledger.delivery import Collected
+    from attribkit.ledger.memory import MemoryLedger
+    from attribkit.ledger.writer import LedgerSink
 
-__all__ = ["collect_waiting", "open_ledger"]
+__all__ = ["collect_waiting", "open_ledger", "open_sink"]
 
 
 def open_ledger(url: str, *, create: bool = True, spool_dir: str | None = None, patience: float = 5.0) -> LedgerStore:
@@ -44,6 +46,20 @@ def open_store(url: str, *, create: bool = True, spool_dir: str | None = None, p
             "or name another with --ledger"
         )
     return SqliteLedger(path, patience=patience)
+
+
+def open_sink(url: str, *, spool_dir: str | None = None) -> LedgerSink | MemoryLedger:
+    """Return the sink that writes to `url`. Nothing is opened or made before the first call.
+
+    Raises ConfigurationError for a URL that names no store.
+    """
+    if parse_url(url).path is None:
+        from attribkit.ledger.memory import MemoryLedger
+
+        return MemoryLedger()
+    from attribkit.ledger.writer import LedgerSink
+
+    return LedgerSink(url, spool_dir)
 
 
 def collect_waiting(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attribkit import faults
 from attribkit.calls import CallRecord
-from attribkit.errors import LedgerBusy, LedgerError
+from attribkit.errors import ConfigurationError, LedgerBusy, LedgerError
 from attribkit.ids import new_id
 from attribkit.ledger.base import Loss
 from attribkit.ledger.delivery import Delivered, collect, deliver
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LedgerSink", "LedgerStats"]
 
-PERIOD = 1.0
-"""Seconds that rows wait in the spool while calls come in."""
+PERIOD = 5.0
+"""Seconds between two visits to the ledger while calls come in. Reports read the spools too, so they do not wait."""
 ROWS = 1_000
-"""Rows after which they wait no longer."""
-_IDLE_AFTER = 3.0
+"""Calls after which the next visit is due at once."""
+_IDLE_AFTER = 10.0
+_PATIENCE = 2.0
 _ORPHANS_EVERY = 30.0
 _ROTATE_AT = 1_048_576
 HELD_LINES = 10_000
@@ -65,17 +66,18 @@ class LedgerSink:
     """Takes finished calls for the ledger at `url`. One for each process; safe for threads, forks and signals.
 
     `finished` appends one line to this process's spool file with one write: when it returns, the call survives the
-    death of the process (not of the machine: nothing is fsynced). A thread moves lines into the ledger, about once a
-    second or every 1,000 calls; it sleeps while no calls come. Files, the thread and database connections are made
+    death of the process (not of the machine: nothing is fsynced). A thread moves lines into the ledger, every five
+    seconds or 1,000 calls; it sleeps while no calls come. Files, the thread and database connections are made
     with the first call. Nothing here raises for a full, locked or missing disk: it is counted (`stats`) and logged
     once. Raises ConfigurationError for a URL that names no store.
     """
 
     def __init__(self, url: str, spool_dir: str | None = None) -> None:
         self.url = url
-        parsed = parse_url(url, schemes=("sqlite",))
-        self.directory = spool_directory(parsed.path, url, spool_dir)
-        self._path = parsed.path
+        path = parse_url(url, schemes=("sqlite",)).path
+        if path is None:
+            raise ConfigurationError(f"ledger {url!r} names no file; write sqlite:///PATH", name="ledger", value=url)
+        self.directory = spool_directory(path, url, spool_dir)
         self._begin()
         self._fork_locks: list[Any] = []
         let_go_at_fork(self, "thread")
@@ -88,8 +90,8 @@ class LedgerSink:
         self._lock = threading.RLock()
         self._moving = threading.Lock()
         self._wake = threading.Event()
-        self._stop = self._hurry = False
-        self._thread: threading.Thread | None = None
+        self._thread: tuple[threading.Thread, threading.Event] | None = None
+        self._parking = False
         self._asleep = True
         self._store: LedgerStore | None = None
         self._file: SpoolFile | None = None
@@ -175,19 +177,22 @@ class LedgerSink:
             self._complaints.append(text)  # logged off the app's path
 
     def _rouse(self) -> None:
+        """Wake the thread, or start it."""
+        if self._parking:
+            return
         self._unmoved = 0
         self._asleep = False
         if self._thread is not None:
             self._wake.set()
             return
-        self._stop = False
-        thread = threading.Thread(target=self._run, name="attribkit-ledger", daemon=True)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(stop,), name="attribkit-ledger", daemon=True)
         try:
             thread.start()
         except RuntimeError:
             # No more threads, or the interpreter is going down: close() at exit, or the next process, moves the lines.
             return
-        self._thread = thread
+        self._thread = thread, stop
 
     # Off the app's path
 
@@ -211,6 +216,7 @@ class LedgerSink:
         """
         self.flush(timeout)
         self._park()
+        self._parking = False
         if not self._moving.acquire(timeout=_PARK_PATIENCE):
             return
         try:
@@ -236,19 +242,19 @@ class LedgerSink:
             self._rejected,
         )
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event) -> None:
         worked_at = time.monotonic()
         while True:
             asleep = self._asleep
             woken = self._wake.wait(_ORPHANS_EVERY if asleep else PERIOD)
             self._wake.clear()
-            if self._stop:
+            if stop.is_set():
                 break
             if asleep and woken:
                 continue  # let a period's rows come together first
             with self._moving:
                 before = self._written
-                done = self._move(time.monotonic() + PERIOD, orphans=time.monotonic() >= self._orphans_at)
+                done = self._move(time.monotonic() + _PATIENCE, orphans=time.monotonic() >= self._orphans_at)
                 if not done or self._written != before:
                     worked_at = time.monotonic()
                 if asleep or (time.monotonic() - worked_at >= _IDLE_AFTER and self._fall_asleep()):
@@ -280,7 +286,7 @@ class LedgerSink:
             if done and self._file is not None:
                 done = self._move_file(self._file, deadline)
             if done and orphans:
-                done = self._move_orphans()
+                self._move_orphans()
             return done and not self._held
         except Exception as error:
             faults.note("ledger.writer", error)
@@ -306,7 +312,7 @@ class LedgerSink:
                 delivered = deliver(self._opened_store(), lines)
             except LedgerBusy:
                 self._retries += 1
-                if self._hurry or (deadline is not None and time.monotonic() >= deadline):
+                if self._parking or (deadline is not None and time.monotonic() >= deadline):
                     return None
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -318,14 +324,13 @@ class LedgerSink:
                 self._rejected += len(delivered.rejected)
                 return delivered
 
-    def _move_orphans(self) -> bool:
+    def _move_orphans(self) -> None:
         self._orphans_at = time.monotonic() + _ORPHANS_EVERY
         collected = collect(self._opened_store(), self.directory, orphans_only=True)
         self._written += collected.rows
         self._rejected += collected.rejected
         if collected.behind:
             self._disk_error("orphans", collected.behind)
-        return collected.behind is None
 
     def _rotate(self) -> bool:
         """Give the appenders a new file; the old one is moved and removed. False when the disk gives none."""
@@ -389,14 +394,14 @@ class LedgerSink:
     # Forks: the child shares nothing with its parent
 
     def _park(self) -> None:
-        """Stop the thread; the next call starts it again."""
-        thread, self._thread = self._thread, None
-        self._hurry = True
-        self._stop = self._asleep = True
-        if thread is not None and thread is not threading.current_thread():
+        """Stop the thread; once `_parking` is off again, the next call starts another."""
+        self._parking = self._asleep = True
+        running, self._thread = self._thread, None
+        if running is not None:
+            thread, stop = running
+            stop.set()
             self._wake.set()
             thread.join(_PARK_PATIENCE)
-        self._hurry = False
 
     def before_fork(self) -> None:
         """Stop the thread, so that no connection is open across the fork and no lock is held by it.
@@ -408,6 +413,7 @@ class LedgerSink:
 
     def after_fork_in_parent(self) -> None:
         """Go on; the next call starts the thread again."""
+        self._parking = False
         for lock in self._fork_locks:
             lock.release()
 

@@ -151,7 +151,9 @@ class SqliteDatabase:
             if code == sqlite3.SQLITE_CANTOPEN and not self._create and not os.path.exists(where):
                 return LedgerError(f"{where}: there is no such file")
             return LedgerUnwritable(f"{where}: {error}; free space on its disk, or check the rights on it")
-        return None
+        if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)):
+            return None
+        return LedgerError(f"{where}: {error}")
 
     def _opened(self) -> sqlite3.Connection:
         if self._inherited:

@@ -4,8 +4,9 @@
 
 Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices azure-genai-prices`, then
 unzip). Rank decides: rows in tools/prices/*.json were checked by hand against the seller's page and are never
-overwritten; then Azure's own retail meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history of models.dev). Where two
-lists differ the higher rank stands and the difference goes into the report.
+overwritten; then Azure's own retail meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then
+model-prices (the history of models.dev). Where two lists differ the higher rank stands and the difference goes into
+the report.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreeme
                 if agree and not (tier != "standard" and meter in FEES):
                     now[tier][meter] = price
             elif Decimal(have) != Decimal(price):
-                report.append({"model": where, "what": f"{tier}.{meter}", now["list"]: have, other["list"]: price})
+                report.append({"model": where, "what": f"{tier}.{meter}", now["list"]: have, label(now, other): price})
                 if tier == "standard" and meter in ("input", "output"):
                     agree = False
     if not agree:
@@ -130,6 +131,12 @@ def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreeme
         now["from"] = other["from"]
     elif len(rows) == 1 and "from" not in now and "from" in other:
         now["from"] = other["from"]
+
+
+def label(now: Row, other: Row) -> str:
+    """Return the other list's name, told apart when it is the same list under a second name."""
+    listed: str = other["list"]
+    return f"{listed} (second name)" if listed == now["list"] else listed
 
 
 def current(rows: list[Row]) -> int:
@@ -208,6 +215,35 @@ def fill_step_tiers(row: Row) -> None:
                 step[tier] = {m: text(Decimal(p) * ratio) for m, p in step["standard"].items() if m not in FEES}
 
 
+def add_history(book: Book, history: dict[str, Any]) -> None:
+    """Put hand-checked rows of the past before a model's own. Snapshots that a name moved away from, or to, keep the
+    rows without that past."""
+    for model, past in history.items():
+        key = book.owner[model]
+        entry = book.models[key]
+        for snapshot in past.get("snapshots", ()):
+            entry["names"].discard(snapshot)
+            book.models[snapshot] = {"rows": deepcopy(entry["rows"]), "names": set()}
+            book.owner[snapshot] = snapshot
+        rows = [row for row in entry["rows"] if row.get("from", "") > past["until"]]
+        now = entry["rows"][current(entry["rows"])] if not rows or len(entry["rows"]) > len(rows) else rows.pop(0)
+        now["from"] = past["until"]
+        entry["rows"] = [*({**row, "list": "hand"} for row in past["rows"]), now, *(r for r in rows if r is not now)]
+
+
+def azure_cuts(book: Book, openai: Book, later: dict[str, Row]) -> None:
+    """The retail meters are older than OpenAI's cut of the 5.6 models; Azure followed, as LiteLLM's list shows. Keep
+    the meters as the price before, under the day of OpenAI's own row."""
+    for model, row in later.items():
+        key, theirs = book.owner.get(model), openai.owner.get(model)
+        if key is None or theirs is None or len(openai.models[theirs]["rows"]) < 2:
+            continue
+        rows = book.models[key]["rows"]
+        at = current(openai.models[theirs]["rows"])
+        if rows[-1].get("list") == "azure-retail" and not same_price(rows, [row]):
+            rows.append({**row, "from": openai.models[theirs]["rows"][at]["from"]})
+
+
 def prepare(books: dict[str, Book]) -> None:
     """Rules that hold across lists, each with the page that states it."""
     inherit(books["vertex"], books["gemini"], drop=("flex_", "fast"))
@@ -246,11 +282,11 @@ def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | No
         for name in (*names, key):
             book.owner[name] = key
     # a snapshot that Vertex writes with "@" is the same model
-    for name, entry in list(book.models.items()):
+    for name in list(book.models):
         if "@" in name:
             plain = name.replace("@default", "").replace("@", "-").replace("-latest", "")
             home = book.owner.get(plain) or book.owner.get(plain.rpartition("-")[0])
-            if home and home != name and home in book.models and same_price(entry["rows"], book.models[home]["rows"]):
+            if home and home != name and home in book.models and "claude" in name:
                 book.models[home]["names"].add(name)
                 book.owner[name] = home
                 del book.models[name]
@@ -273,9 +309,10 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
     more (aws.amazon.com/bedrock/pricing). One model holds both: the global price, and an uplift for all else."""
     found: dict[str, set[str]] = defaultdict(set)
     for name in list(book.models):
-        _, claude, rest = name.partition("anthropic.claude-")
-        if not claude or book.models[name]["rows"][0].get("list") == "hand":
+        claude = re.search(r"(?:^|[./])claude-(.*)", name)
+        if claude is None or book.models[name]["rows"][0].get("list") == "hand":
             continue
+        rest = claude.group(1)
         plain = rest.partition(":")[0].partition("@")[0]
         plain = re.sub(r"(-20\d{6})?(-v\d)?$", "", plain)
         if claude_since(plain) < (4, 5):
@@ -291,7 +328,7 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
         for row in rows:
             for tier in ("fast", "flex", "priority", "uplift"):
                 row.pop(tier, None)
-            row["uplift"] = {"*": "1.1"}
+            row["uplift"] = {"us-gov": "1.2", "us-gov-west-1": "1.2", "us-gov-east-1": "1.2", "*": "1.1"}
         key = f"anthropic.claude-{plain}"
         book.models[key] = {"rows": rows, "names": names - {key}}
         for name in (*names, key):
@@ -373,6 +410,7 @@ def main() -> None:
             for name in (model, *offer.names):
                 book.owner[name] = model
     dropped: list[str] = []
+    cuts: dict[str, Row] = {}
     lists = (
         ("azure-retail", azure_offers(args.azure / "azure_genai_prices" / "data" / "snapshot.json", dropped)),
         ("genai-prices", genai_offers(args.genai)),
@@ -383,7 +421,18 @@ def main() -> None:
         for offer in offers:
             book = books[offer.seller]
             book.seller = offer.seller
+            if listed == "litellm" and offer.seller == "azure" and "gpt-5.6" in offer.model:
+                row = {**offer.rows[-1], "source": offer.source, "checked": args.checked, "list": listed}
+                if offer.region is None:
+                    cuts[offer.model] = row
+                elif offer.model in cuts:
+                    cuts[offer.model].setdefault("regions", {})[offer.region] = {
+                        k: v for k, v in offer.rows[-1].items() if k != "uplift"
+                    }
             book.add(offer, listed, args.checked, report)
+    for seller, data in hand.items():
+        add_history(books[seller], data.get("history", {}))
+    azure_cuts(books["azure"], books["openai"], cuts)
     prepare(books)
 
     DATA.mkdir(exist_ok=True)

@@ -44,8 +44,8 @@ WORDS = {
     "noise": dict.fromkeys(("tokens", "token", "1m", "1k", "tkn", "txt", "text"), True),
 }
 SKIPPED = (
-    "ft", "rft", "grdr", "grader", "hosting", "hstng", "trng", "training", "ptu", "provisioned", "aud", "audio", "image",
-    "img", "realtime", "rt", "rtime", "realtimeprvw", "tts", "trscb", "transcribe", "whisper", "sora", "assistants",
+    "ft", "rft", "grdr", "grader", "hosting", "hstng", "trng", "training", "ptu", "provisioned", "aud", "audio",
+    "image", "img", "realtime", "rt", "rtime", "realtimeprvw", "tts", "trscb", "transcribe", "whisper", "sora", "assistants",
     "video", "session", "unit", "search", "speech", "dev",
 )  # fmt: skip
 MODELS = {

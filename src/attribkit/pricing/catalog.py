@@ -38,6 +38,8 @@ class Shard:
         for model, entry in self.models.items():
             for name in entry.get("names", ()):
                 names[name] = model
+        for name in list(names):
+            names.setdefault(name.lower(), names[name])
         self.names = names
         """Every name a model is known by, to the key in `models`."""
 

@@ -199,7 +199,7 @@ class PriceEngine:
     def seller_of(self, provider: str | None, model: str | None) -> str | None:
         """Return the catalog's word for a provider; inferred from the model's name when no provider is given."""
         if provider:
-            return self.catalog.aliases.get(provider, self.catalog.aliases.get(provider.lower()))
+            return self.catalog.aliases.get(provider) or self.catalog.aliases.get(provider.lower())
         if not model:
             return None
         low = model.lower().removeprefix("@")
@@ -207,10 +207,11 @@ class PriceEngine:
             return "bedrock"
         head = low.partition("/")[0]
         if "/" in low and head in self.catalog.aliases:
-            return self.catalog.aliases[head]
+            return str(self.catalog.aliases[head])
         if low.startswith("ft:"):
             low = low[3:]
-        return next((seller or None for prefix, seller in self.catalog.infer if low.startswith(prefix)), None)
+        found: str = next((seller for prefix, seller in self.catalog.infer if low.startswith(prefix)), "")
+        return found or None
 
     def _unusual(self, usage: Usage, entry: _Entry, provider: str | None) -> Cost | None:
         """Answer what is not a plain product of counts and prices; None when it is one after all."""
@@ -416,8 +417,13 @@ def _tier(tier: str | None, speed: str | None, batch: bool) -> str:
 
 def _region(seller: str, region: str | None, model: str) -> str | None:
     """Return where the call was served in the words of the seller's rows."""
-    if seller == "bedrock" and profile_scope(model) == "global":
-        return None
+    if seller == "bedrock":
+        scope = profile_scope(model)
+        if scope == "global":
+            return None
+        if scope == "us-gov":
+            return scope
+        region = region or scope or "in-region"
     return region.lower() if isinstance(region, str) else None
 
 

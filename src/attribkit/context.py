@@ -21,8 +21,10 @@ __all__ = [
     "bound",
     "carry",
     "current",
+    "enter",
     "entrypoint",
     "in_force",
+    "leave",
     "observe_workflows",
     "restored",
     "scope",
@@ -116,6 +118,20 @@ def _leave(token: Token[Scope], entered: Scope, before: Scope) -> None:
     except ValueError:
         if _current.get() is entered:
             _current.set(before)
+
+
+def enter(scope: Scope) -> Token[Scope]:
+    """Put `scope` in force and return what `leave` takes; for patches, where a context manager costs too much."""
+    return _current.set(scope)
+
+
+def leave(token: Token[Scope], entered: Scope) -> None:
+    """Undo `enter`. Where the call has moved to another Context, that Context stays as it is."""
+    try:
+        _current.reset(token)
+    except ValueError:
+        if _current.get() is entered:
+            _current.set(EMPTY)
 
 
 class restored:

@@ -48,6 +48,7 @@ class Route(Protocol):
     dialect: str
     host: str
     stream_usage: bool
+    body_apis: frozenset[str]
 
     def headers(self, attribution: Attribution) -> Headers: ...
     def call_headers(self, ids: CallIds) -> Headers: ...
@@ -157,18 +158,20 @@ class Pipeline:
                 operation.reject(refusal)
                 raise
         route = operation.target.route
-        if route is not None and call.body is not None:
-            operation.body = self._body(route, call, attribution)
+        body = call.body
+        if route is not None and body is not None:
+            tier = attribution.get("tier")
+            if tier is None and self.tiers is not None:
+                tier = self.tiers.pick(attribution)
+            if tier is not None or call.stream or call.api in route.body_apis:
+                operation.body = self._body(route, call, body, attribution, tier)
         return operation
 
-    def _body(self, route: Route, call: LLMCall, attribution: Attribution) -> dict[str, Any] | None:
+    def _body(
+        self, route: Route, call: LLMCall, body: Mapping[str, Any], attribution: Attribution, tier: str | None
+    ) -> dict[str, Any] | None:
         """Return the fields to set in the body: attribution and tier where the dialect says them there."""
-        body = call.body
-        assert body is not None
         changes = dict(route.body(attribution, call.api, body))
-        tier = attribution.tier
-        if tier is None and self.tiers is not None:
-            tier = self.tiers.pick(attribution)
         if tier is not None:
             changes.update(route.tier(tier, call.api, body))
         if call.stream and call.api == "chat" and route.stream_usage:
@@ -212,6 +215,7 @@ class Operation:
         "__weakref__",
         "_attempts",
         "_generation",
+        "_key",
         "_seen",
         "added",
         "attempt",
@@ -243,6 +247,7 @@ class Operation:
         """The headers that are ours on the request under way; one that the user had set is not among them."""
         self._attempts = 0
         self._generation = _generation
+        self._key = [True]
         self._seen: Any = None
         self.closed = False
 
@@ -275,9 +280,9 @@ class Operation:
         headers: Headers = ()
         if route is not None:
             if span is None:
-                ids = CallIds(call_id, self.operation_id)
+                ids = CallIds._make((call_id, self.operation_id, None, None, None))
             else:
-                ids = CallIds(call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent())
+                ids = CallIds._make((call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent()))
             headers = route.headers(self.attribution) + route.call_headers(ids)
         attempt = self.attempt = Attempt(call_id, number, started_ns, time.perf_counter_ns(), headers)
         return attempt
@@ -360,13 +365,16 @@ class Operation:
     # -- what it says --------------------------------------------------------------------------------------------------
 
     def _close(self) -> bool:
-        with self.pipeline._lock:
-            if self.closed:
-                return False
-            self.closed = True
-            if self._seen is not None:
+        """Return True to the one caller that may close the operation."""
+        try:
+            self._key.pop()  # atomic, and cheaper than a lock
+        except IndexError:
+            return False
+        self.closed = True
+        if self._seen is not None:
+            with self.pipeline._lock:
                 self.pipeline._open.discard(self)
-        return bool(self.call.api) and self._generation == _generation
+        return self._generation == _generation and self.call.api != ""
 
     def _failed(self, attempt: Attempt) -> tuple[Usage, Cost]:
         status = attempt.http_status
@@ -445,47 +453,51 @@ class Operation:
         self, attempt: Attempt, status: CallStatus, usage: Usage, cost: Cost, reply: Reply = _NO_REPLY
     ) -> CallRecord:
         call, span, target = self.call, self.span, self.target
-        route = target.route
-        body = call.body
-        asked = self.body["service_tier"] if self.body and "service_tier" in self.body else None
-        if asked is None and body is not None:
+        client, provider, api, _, model, stream, body, _, batch, region = call
+        usage_model, served_tier = usage.model, reply.service_tier
+        route, asked, gateway_id = target.route, None, None
+        if body is not None:
             asked = body.get("service_tier")
-        provider = call.provider
+            if self.body is not None:
+                asked = self.body.get("service_tier", asked)
+            if type(asked) is not str:
+                asked = None
         if not provider:
-            provider = cost.priced_as.split("/", 1)[0] if cost.priced_as else call.client
-        gateway_id = None
+            provider = cost.priced_as.split("/", 1)[0] if cost.priced_as else client
         if reply.headers is not None and route is not None:
             gateway_id = route.gateway_request_id(reply.headers)
-        return CallRecord(
-            attempt.call_id,
-            self.operation_id,
-            attempt.number,
-            attempt.started_ns,
-            time.perf_counter_ns() - attempt.begun,
-            attempt.first_chunk_ns,
-            call.client,
-            provider,
-            route.dialect if route is not None else None,
-            target.host,
-            call.api,
-            call.model,
-            reply.model or usage.model,
-            asked if isinstance(asked, str) else None,
-            reply.service_tier or usage.tier,
-            call.region or usage.region,
-            call.batch,
-            call.stream,
-            status,
-            attempt.http_status,
-            attempt.error,
-            reply.response_id,
-            gateway_id,
-            span.trace_id if span is not None else None,
-            span.span_id if span is not None else None,
-            usage,
-            cost,
-            self.attribution,
-            self.hop,
+        return CallRecord._make(
+            (
+                attempt.call_id,
+                self.operation_id,
+                attempt.number,
+                attempt.started_ns,
+                time.perf_counter_ns() - attempt.begun,
+                attempt.first_chunk_ns,
+                client,
+                provider,
+                route.dialect if route is not None else None,
+                target.host,
+                api,
+                model,
+                reply.model or usage_model,
+                asked,
+                served_tier or usage.tier,
+                region or usage.region,
+                batch,
+                stream,
+                status,
+                attempt.http_status,
+                attempt.error,
+                reply.response_id,
+                gateway_id,
+                span.trace_id if span is not None else None,
+                span.span_id if span is not None else None,
+                usage,
+                cost,
+                self.attribution,
+                self.hop,
+            )
         )
 
     def _write(self, record: CallRecord) -> None:

@@ -72,10 +72,11 @@ class _Prices:
             from attribkit.pricing.engine import PriceEngine
 
             self._engine = PriceEngine.bundled(overrides=self._overrides or ())
+            self.cost = self._engine.cost  # type: ignore[method-assign, assignment]
         return self._engine
 
     def cost(self, usage: Usage, **facts: Any) -> Cost:
-        return (self._engine or self.engine()).cost(usage, **facts)
+        return self.engine().cost(usage, **facts)
 
     def worst_case(self, call: LLMCall) -> Decimal | None:
         """Return the most that `call` can cost, None when nothing bounds it."""

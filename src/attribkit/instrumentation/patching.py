@@ -55,12 +55,12 @@ class _Applied:
 
     __slots__ = ("handle", "inherited", "name", "owner", "switch")
 
-    def __init__(self, owner: Any, name: str, handle: Any, inherited: bool, switch: list[bool]) -> None:
+    def __init__(self, owner: Any, name: str, handle: Any, inherited: bool, switch: list[None]) -> None:
         self.owner, self.name, self.handle, self.inherited, self.switch = owner, name, handle, inherited, switch
 
     def undo(self) -> None:
         """Take our wrapper out, from under other wrappers too, and make it inert wherever a reference is left."""
-        self.switch[0] = False
+        self.switch.clear()
         original = self.handle.__wrapped__
         there = vars(self.owner).get(self.name)
         if there is self.handle:
@@ -131,8 +131,8 @@ class Patches:
             return
         try:
             inherited = name not in vars(owner)
-            switch = [True]
-            handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, lambda: switch[0]))
+            switch = [None]  # wrapt asks for its truth at each call: an empty list turns the wrapper off
+            handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))
             self._applied[row] = _Applied(owner, name, handle, inherited, switch)
             self._note(row, "applied")
         except Exception as error:  # whatever is wrong with our patch, the user's import goes on

@@ -9,8 +9,9 @@ from typing import Any
 
 from attribkit import context, faults
 from attribkit.calls import LLMCall
-from attribkit.context import Scope, restored
+from attribkit.context import Scope, enter, leave
 from attribkit.errors import AttributionRequired, BudgetExceeded
+from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.openai_replies import (
     Reading,
@@ -54,14 +55,12 @@ _KEPT = 1 << 22
 
 def _api(method: str, path: str) -> str:
     """Return which model API a request is, "" when it is none (files, lists, polls): such requests get no row."""
-    if method != "post" and method != "POST":
+    if method.lower() != "post":
         return ""
-    api = _APIS.get(path)
-    if api is None:
-        path = path.split("?", 1)[0].rstrip("/")
-        api = _APIS.get(path, "")
-        if not api and "/threads/" in path and path.endswith(("/runs", "/submit_tool_outputs")):
-            api = "runs"
+    path = path.split("?", 1)[0].rstrip("/")
+    api = _APIS.get(path, "")
+    if not api and "/threads/" in path and path.endswith(("/runs", "/submit_tool_outputs")):
+        api = "runs"
     return api
 
 
@@ -75,45 +74,42 @@ class _Client:
         self._pipeline = pipeline
         self._urls: dict[int, tuple[Any, str, str]] = {}
 
-    def _base(self, client: Any) -> tuple[str, str]:
-        """Return a client's base URL as text and the provider behind it; remembered by the identity of the URL."""
-        url = client._base_url
-        known = self._urls.get(id(url))
-        if known is None or known[0] is not url:
-            text = str(url)
-            azure = any(cls.__name__ == "BaseAzureClient" for cls in type(client).__mro__)
-            known = url, text, "azure" if azure else provider_at(text)
-            if len(self._urls) >= _URLS_KEPT:
-                self._urls.clear()
-            self._urls[id(url)] = known
-        return known[1], known[2]
+    def _base(self, client: Any, url: Any) -> tuple[Any, str, str]:
+        """Return a client's base URL, its text and the provider behind it; remembered by the identity of the URL."""
+        text = str(url)
+        azure = any(cls.__name__ == "BaseAzureClient" for cls in type(client).__mro__)
+        if len(self._urls) >= _URLS_KEPT:
+            self._urls.clear()
+        known = self._urls[id(url)] = url, text, "azure" if azure else provider_at(text)
+        return known
 
     def begin(self, client: Any, options: Any, stream: bool) -> Operation | None:
         """Return the operation of one request, None when our own reading of it failed."""
         try:
-            path = options.url
-            base, provider = self._base(client)
+            path, url = options.url, client._base_url
+            known = self._urls.get(id(url))
+            if known is None or known[0] is not url:
+                known = self._base(client, url)
+            _, base, provider = known
             if path.startswith("http"):
                 base, path = path, ""
-            api = _api(options.method, path)
+            api = (options.method == "post" and _APIS.get(path)) or _api(options.method, path)
             body = options.json_data
-            if not isinstance(body, Mapping):
+            if body.__class__ is not dict and not isinstance(body, Mapping):
                 body = None
-            if body is not None and options.extra_json:
-                body = {**body, **options.extra_json}
-            model = body.get("model") if body is not None else None
+            model = None
+            if body is not None:
+                if options.extra_json:
+                    body = {**body, **options.extra_json}
+                model = body.get("model")
+                if model.__class__ is not str:
+                    model = None
+                if options.files:
+                    body = None
             here = context.in_force()
-            call = LLMCall(
-                "openai",
-                provider,
-                api,
-                base,
-                model if isinstance(model, str) else None,
-                stream,
-                body if not options.files else None,
-            )
+            call = LLMCall._make(("openai", provider, api, base, model, stream, body, None, False, None))
             operation = self._pipeline.begin(call, here.attribution, here.hop)
-            if operation.hides_usage_chunk and _read_raw(options):
+            if stream and operation.hides_usage_chunk and _read_raw(options):
                 operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
             return operation
         except (AttributionRequired, BudgetExceeded):
@@ -128,13 +124,17 @@ class _Client:
             return wrapped(*args, **kwargs)
         if operation.body is not None:
             args, kwargs = _with_body(args, kwargs, operation.body)
-        with restored(Scope(operation.attribution, operation.hop, operation)):
-            try:
-                result = wrapped(*args, **kwargs)
-            except BaseException as error:
-                operation.fail(error, http_status=getattr(error, "status_code", None))
-                raise
-        _settle(operation, result)
+        inner = Scope(operation.attribution, operation.hop, operation)
+        token = enter(inner)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation.fail(error, http_status=getattr(error, "status_code", None))
+            raise
+        finally:
+            leave(token, inner)
+        if not operation.closed and operation.call.api:
+            _settle(operation, result)
         return result
 
     async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -143,13 +143,17 @@ class _Client:
             return await wrapped(*args, **kwargs)
         if operation.body is not None:
             args, kwargs = _with_body(args, kwargs, operation.body)
-        with restored(Scope(operation.attribution, operation.hop, operation)):
-            try:
-                result = await wrapped(*args, **kwargs)
-            except BaseException as error:
-                operation.fail(error, http_status=getattr(error, "status_code", None))
-                raise
-        _settle(operation, result)
+        inner = Scope(operation.attribution, operation.hop, operation)
+        token = enter(inner)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation.fail(error, http_status=getattr(error, "status_code", None))
+            raise
+        finally:
+            leave(token, inner)
+        if not operation.closed and operation.call.api:
+            _settle(operation, result)
         return result
 
 
@@ -192,11 +196,8 @@ def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: d
 def _stamp(operation: Operation, request: Any) -> None:
     attempt = operation.next_attempt()
     request.extensions[EXTENSION] = operation
-    headers, operation.added = request.headers, []
-    for name, value in attempt.headers:
-        if name not in headers:
-            headers[name] = value
-            operation.added.append(name)
+    if attempt.headers:
+        operation.added = put(request.headers, attempt.headers)
 
 
 def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -211,7 +212,7 @@ def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: di
 def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An attempt failed without a status: remember the transport's exception."""
     operation = context.scope().operation
-    if isinstance(operation, Operation) and kwargs.get("response") is None:
+    if isinstance(operation, Operation) and not kwargs.get("response") and not kwargs.get("response_headers"):
         error = sys.exc_info()[1]
         operation.note(error=type(error).__name__ if error is not None else None)
     return wrapped(*args, **kwargs)
@@ -222,8 +223,6 @@ def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs:
 
 def _settle(operation: Operation, result: Any) -> None:
     """Close the operation with what came back, unless that is still to be read."""
-    if operation.closed or not operation.call.api:
-        return
     try:
         kind = kind_of(result)
         if kind == "later" or (kind == "raw" and operation.call.stream):
@@ -344,6 +343,8 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         row(base, "BaseClient._should_retry", _should_retry, required=False),
         row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
         row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
+        row(base, "SyncAPIClient._retry_request", _sleep_for_retry, required=False),  # before 1.60
+        row(base, "AsyncAPIClient._retry_request", _sleep_for_retry, required=False),
         row(streams, "Stream.__stream__", _stream),
         row(streams, "AsyncStream.__stream__", _stream_async),
         row(streams, "Stream.close", _close),

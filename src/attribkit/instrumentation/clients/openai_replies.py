@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from attribkit.calls import LLMCall, Reply
 
 __all__ = ["Reading", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
 
+_SCALARS = frozenset((int, type(None), str, float, bool))
+_UNKNOWN = Reply()[4:]
 _KINDS_KEPT = 512
 _kinds: dict[type, str] = {}
+_inner: dict[type, tuple[str, ...]] = {}
 
 _ENDED = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "thread.run.completed", "thread.run.incomplete"}
@@ -43,37 +46,61 @@ def of_raw(result: Any) -> Reply:
 
 def of_parsed(result: Any) -> Reply:
     """Return the facts of a parsed reply, whatever type it has."""
-    facts = result if isinstance(result, dict) else getattr(result, "__dict__", None)
+    facts = result if type(result) is dict else getattr(result, "__dict__", None)
     if facts is None:
         return Reply(problem="the reply is not JSON" if isinstance(result, str) else None)
-    usage = facts.get("usage")
-    return Reply(
-        plain(usage) if usage is not None else None,
-        _text(facts.get("model")),
-        _text(facts.get("service_tier")),
-        _text(facts.get("id")),
+    get = facts.get
+    usage, model, tier, response_id = get("usage"), get("model"), get("service_tier"), get("id")
+    return Reply._make(
+        (
+            plain(usage) if usage is not None else None,
+            model if type(model) is str else None,
+            tier if type(tier) is str else None,
+            response_id if type(response_id) is str else None,
+            *_UNKNOWN,
+        )
     )
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return value if type(value) is str else None
 
 
 def plain(value: Any) -> Any:
     """Return a parsed model as the JSON it came from: plain dicts, whatever the provider put there."""
-    if isinstance(value, Mapping):
-        return value
-    fields = getattr(value, "__dict__", None)
-    if fields is None:
-        return value
-    raw = {}
-    for key, item in fields.items():
-        raw[key] = plain(item) if hasattr(item, "__dict__") else item
-    extra = getattr(value, "__pydantic_extra__", None)
+    kind = type(value)
+    inner = _inner.get(kind)
+    if inner is None:
+        inner = _inner_fields(kind)
+        if inner is None:
+            return value
+    raw: dict[str, Any] = value.__dict__
+    extra = value.__pydantic_extra__
     if extra:
-        for key, item in extra.items():
-            raw[key] = plain(item) if hasattr(item, "__dict__") else item
+        raw = {**raw, **extra}
+    elif inner:
+        raw = raw.copy()
+    for name in inner:
+        item = raw.get(name)
+        if item is not None:
+            raw[name] = plain(item)
     return raw
+
+
+def _inner_fields(kind: type) -> tuple[str, ...] | None:
+    """Return the fields of a model class that can hold a model, None when it is no model class."""
+    fields = getattr(kind, "model_fields", None)
+    if not isinstance(fields, Mapping):
+        return None
+    inner = tuple(name for name, field in fields.items() if not _scalar(field.annotation))
+    if len(_inner) < _KINDS_KEPT:
+        _inner[kind] = inner
+    return inner
+
+
+def _scalar(annotation: Any) -> bool:
+    parts = get_args(annotation)
+    return all(_scalar(part) for part in parts) if parts else annotation in _SCALARS
 
 
 def counted(call: LLMCall, result: Any) -> Mapping[str, Any] | None:
@@ -102,7 +129,7 @@ class Reading:
         self.response_id: Any = None
 
     def read(self, item: Any) -> bool:
-        facts = item if item.__class__ is dict else item.__dict__
+        facts = item if type(item) is dict else item.__dict__
         self.chunks += 1
         choices = facts.get("choices")
         if choices:
@@ -111,7 +138,7 @@ class Reading:
             delta = choices[0].__dict__.get("delta")
             if delta is not None:
                 content = delta.__dict__.get("content")
-                if content.__class__ is str:
+                if type(content) is str:
                     self.characters += len(content)
             if facts.get("usage") is not None:
                 self._state(facts)
@@ -124,7 +151,7 @@ class Reading:
             inner = facts.get("response") or facts.get("data")
             if inner is not None:
                 self._state(inner if isinstance(inner, dict) else getattr(inner, "__dict__", {}))
-        if facts.get("delta").__class__ is str:
+        if type(facts.get("delta")) is str:
             self.characters += len(facts["delta"])
         return False
 

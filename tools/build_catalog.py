@@ -31,6 +31,7 @@ from price_sources import Offer, Row, genai_offers, litellm_offers, model_prices
 
 from attribkit.pricing.catalog import FORMAT, check_shard
 from attribkit.pricing.meters import FEES, UNITS
+from attribkit.pricing.names import without_date
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "src" / "attribkit" / "pricing" / "data"
@@ -54,6 +55,8 @@ class Book:
         name = self.owner.get(offer.model)
         if name is None:
             for key, matches in self.matchers:
+                if "uplift" in rows[-1] and without_date(offer.model) != key:
+                    continue  # another release: residency depends on the day of release
                 if offer.region is None and matches(offer.model) and same_price(self.models[key]["rows"], rows):
                     name = key
                     self.owner[offer.model] = key
@@ -215,6 +218,13 @@ def fill_step_tiers(row: Row) -> None:
                 step[tier] = {m: text(Decimal(p) * ratio) for m, p in step["standard"].items() if m not in FEES}
 
 
+def add_patches(book: Book, patches: dict[str, Any]) -> None:
+    """Put hand-checked parts into every row of models that are otherwise the lists'."""
+    for model, parts in patches.items():
+        for row in book.models[book.owner[model]]["rows"]:
+            row.update(deepcopy(parts))
+
+
 def add_history(book: Book, history: dict[str, Any]) -> None:
     """Put hand-checked rows of the past before a model's own. Snapshots that a name moved away from, or to, keep the
     rows without that past."""
@@ -249,7 +259,7 @@ def prepare(books: dict[str, Book]) -> None:
     inherit(books["vertex"], books["gemini"], drop=("flex_", "fast"))
     inherit(books["vertex"], books["anthropic"], drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
-    xai_regions(books["xai"])
+    uplifts(books)
 
 
 def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | None = None) -> None:
@@ -335,11 +345,25 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
             book.owner[name] = key
 
 
-def xai_regions(book: Book) -> None:
-    """us.api.x.ai adds 10 % to every token price (docs.x.ai/developers/regions)."""
-    for entry in book.models.values():
+def uplifts(books: dict[str, Book]) -> None:
+    """Regions that cost a flat share more, by model: where the seller states the rule and no list has every model."""
+    for entry in books["xai"].models.values():  # us.api.x.ai: docs.x.ai/developers/regions
         for row in entry["rows"]:
             row.setdefault("uplift", {"us": "1.1"})
+    for name, entry in books["openai"].models.items():  # developers.openai.com/api/docs/guides/data-residency
+        if name.startswith(RELEASED_WITH_RESIDENCY):
+            for row in entry["rows"]:
+                row.setdefault("uplift", {"eu": "1.1", "us": "1.1"})
+    for name, entry in books["anthropic"].models.items():  # platform.claude.com/docs/en/about-claude/pricing
+        if claude_since(name) >= (4, 6) or name.startswith(("claude-fable", "claude-mythos")):
+            for row in entry["rows"]:
+                row.setdefault("uplift", {"us": "1.1"})
+
+
+RELEASED_WITH_RESIDENCY = (
+    "gpt-5.4", "gpt-5.5", "gpt-5.6", "gpt-6", "gpt-image-2", "gpt-realtime-2", "gpt-live-", "gpt-transcribe",
+)  # fmt: skip
+"""OpenAI models released on or after 2026-03-05, when data residency began to cost 10 % more."""
 
 
 def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str, Any]:
@@ -432,6 +456,7 @@ def main() -> None:
             book.add(offer, listed, args.checked, report)
     for seller, data in hand.items():
         add_history(books[seller], data.get("history", {}))
+        add_patches(books[seller], data.get("patches", {}))
     azure_cuts(books["azure"], books["openai"], cuts)
     prepare(books)
 

@@ -45,8 +45,8 @@ WORDS = {
 }
 SKIPPED = (
     "ft", "rft", "grdr", "grader", "hosting", "hstng", "trng", "training", "ptu", "provisioned", "aud", "audio",
-    "image", "img", "realtime", "rt", "rtime", "realtimeprvw", "tts", "trscb", "transcribe", "whisper", "sora", "assistants",
-    "video", "session", "unit", "search", "speech", "dev",
+    "image", "img", "realtime", "rt", "rtime", "realtimeprvw", "tts", "trscb", "transcribe", "whisper", "sora",
+    "assistants", "video", "session", "unit", "search", "speech", "dev",
 )  # fmt: skip
 MODELS = {
     "4o 0806": ("gpt-4o-2024-08-06", "gpt-4o"), "4o 1120": ("gpt-4o-2024-11-20",), "4o 0513": ("gpt-4o-2024-05-13",),

@@ -233,7 +233,7 @@ _METER_OF_GENAI = {
 }  # fmt: skip
 _TIER_OF_GENAI = {
     ("processing", "batch"): "batch", ("service_tier", "flex"): "flex", ("service_tier", "priority"): "priority",
-    ("speed", "fast"): "fast",
+    ("service_tier", "fast"): "fast", ("speed", "fast"): "fast",
 }  # fmt: skip
 
 

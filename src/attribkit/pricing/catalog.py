@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os.path
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from attribkit.errors import PriceDataError
@@ -15,7 +15,7 @@ from attribkit.pricing.meters import UNITS
 __all__ = ["FORMAT", "Catalog", "Shard", "check_shard", "instant"]
 
 FORMAT = 1
-_BUNDLED = Path(__file__).with_name("data")
+_BUNDLED = os.path.join(os.path.dirname(__file__), "data")
 _NOT_CARDS = frozenset(
     ("from", "source", "checked", "rank", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours", "fees")
 )
@@ -47,9 +47,9 @@ class Shard:
 class Catalog:
     """Index and shards of one directory. Shards load on first use; a broken file raises PriceDataError."""
 
-    def __init__(self, directory: Path = _BUNDLED) -> None:
+    def __init__(self, directory: str = _BUNDLED) -> None:
         self.directory = directory
-        index = _read(directory / "index.json")
+        index = _read(os.path.join(directory, "index.json"))
         self.version: str = index["version"]
         self.built: str = index["built"]
         self.sellers: Mapping[str, Any] = index["sellers"]
@@ -72,7 +72,7 @@ class Catalog:
         """Return the models of `seller`, None when the catalog does not know it."""
         shard = self._shards.get(seller)
         if shard is None and seller in self.sellers:
-            shard = self._shards[seller] = Shard(seller, _read(self.directory / f"{seller}.json"))
+            shard = self._shards[seller] = Shard(seller, _read(os.path.join(self.directory, f"{seller}.json")))
         return shard
 
 
@@ -133,9 +133,9 @@ def _check_cards(where: str, row: Mapping[str, Any]) -> None:
                 raise PriceDataError(f'{where}: {name}.{meter} = {price!r}: prices are decimal texts like "0.25"')
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             data = json.load(file)
     except (OSError, ValueError) as error:
         raise PriceDataError(f"{path}: cannot be read as price data: {error}") from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from pathlib import Path
 from time import time_ns
 from typing import Any
 
@@ -15,7 +15,7 @@ from attribkit.pricing.catalog import Catalog, Shard, instant
 from attribkit.pricing.meters import PRICES, STANDS_IN
 from attribkit.pricing.names import candidates, nearest, profile_scope
 from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
-from attribkit.usage.model import INPUT_METERS, Usage
+from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS, Usage
 from attribkit.usage.read import read_usage
 
 __all__ = ["PriceEngine"]
@@ -25,7 +25,9 @@ _EVER, _NEVER = -(1 << 62), 1 << 62
 _MOST_ENTRIES = 4_096
 _STATES_ITS_CHARGE = frozenset(("openrouter",))
 """Sellers whose usage object says what the account was charged: it beats any table."""
-_INPUT = frozenset(INPUT_METERS)
+_INPUT, _OUTPUT = INPUT_METERS, OUTPUT_METERS
+_TEXT_INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
+_TEXT_OUTPUT = ("output", "reasoning_apart")
 _multiply, _add = PRICES.multiply, PRICES.add
 _new = tuple.__new__
 
@@ -59,11 +61,16 @@ class PriceEngine:
     def __init__(self, catalog: Catalog, overrides: Overrides) -> None:
         self.catalog, self.overrides = catalog, overrides
         self._entries: dict[_Key, _Entry] = {}
+        self._sellers: dict[tuple[str | None, str | None], str] = {}
         self._own_version = f"{catalog.version}+{overrides.digest}" if overrides.digest else catalog.version
 
     @classmethod
     def bundled(
-        cls, overrides: Iterable[Mapping[str, Any] | str | Path] | Mapping[str, Any] | str | Path = ()
+        cls,
+        overrides: Iterable[Mapping[str, Any] | str | os.PathLike[str]]
+        | Mapping[str, Any]
+        | str
+        | os.PathLike[str] = (),
     ) -> PriceEngine:
         """Return an engine over the catalog in the package.
 
@@ -118,9 +125,15 @@ class PriceEngine:
 
         A response object's usage is taken as well as its JSON: whatever has `model_dump` is dumped.
         """
-        if not isinstance(payload, dict) and payload is not None and not isinstance(payload, Mapping):
+        if type(payload) is not dict and payload is not None and not isinstance(payload, Mapping):
             payload = _dumped(payload)
-        usage = read_usage(payload, provider=provider or "", api=api)
+        try:
+            seller = self._sellers.get((provider, model))
+            if seller is None:
+                seller = self._remember_seller(provider, model)
+        except (TypeError, AttributeError):
+            return Cost.unknown("provider and model are not names", price_version=self._own_version)
+        usage = read_usage(payload, provider=seller, api=api)
         return self.cost(
             usage,
             provider=provider,
@@ -172,10 +185,12 @@ class PriceEngine:
         service_tier: str | None = None,
         region: str | None = None,
         batch: bool = False,
+        every_modality: bool = False,
         at: datetime | date | str | int | None = None,
     ) -> Decimal | None:
         """Return the most that a call with so many tokens can cost: no cache hits, every input token at the dearest
-        input price of its step. None when the call has no price; for budgets that reserve before a call leaves."""
+        text price of its step (a 1-hour cache write where there is one). None when the call has no price; for budgets
+        that reserve before a call leaves. With `every_modality` audio, image and video prices count too."""
         if type(input_tokens) is not int or type(max_output_tokens) is not int:
             return None
         try:
@@ -189,8 +204,8 @@ class PriceEngine:
             if entry.prices is None:
                 return None
             prices = _step(entry.prices, entry.steps, input_tokens)
-            read = max((p for m, p in prices.items() if m in _INPUT), default=_ZERO)
-            made = max((p for m, p in prices.items() if m.endswith("output") or m == "reasoning_apart"), default=_ZERO)
+            read = max((prices[m] for m in (_INPUT if every_modality else _TEXT_INPUT) if m in prices), default=_ZERO)
+            made = max((prices[m] for m in (_OUTPUT if every_modality else _TEXT_OUTPUT) if m in prices), default=_ZERO)
             fee = max((p for m, p in prices.items() if m.startswith("requests")), default=_ZERO)
             return _add(_add(_multiply(read, input_tokens), _multiply(made, max_output_tokens)), fee)
         except Exception:
@@ -199,7 +214,8 @@ class PriceEngine:
     def seller_of(self, provider: str | None, model: str | None) -> str | None:
         """Return the catalog's word for a provider; inferred from the model's name when no provider is given."""
         if provider:
-            return self.catalog.aliases.get(provider) or self.catalog.aliases.get(provider.lower())
+            aliases = self.catalog.aliases
+            return aliases.get(provider) or aliases.get(provider.lower())
         if not model:
             return None
         low = model.lower().removeprefix("@")
@@ -212,6 +228,13 @@ class PriceEngine:
             low = low[3:]
         found: str = next((seller for prefix, seller in self.catalog.infer if low.startswith(prefix)), "")
         return found or None
+
+    def _remember_seller(self, provider: str | None, model: str | None) -> str:
+        seller = (self.seller_of(provider, model) if isinstance(model, str | None) else None) or provider or ""
+        if len(self._sellers) >= _MOST_ENTRIES:
+            self._sellers.clear()
+        self._sellers[provider, model] = seller
+        return seller
 
     def _unusual(self, usage: Usage, entry: _Entry, provider: str | None) -> Cost | None:
         """Answer what is not a plain product of counts and prices; None when it is one after all."""
@@ -296,6 +319,12 @@ class PriceEngine:
             _apply(rule, entry)
             if entry.name is None and entry.prices is not None:
                 entry.name = f"{seller}/{model}"
+        if entry.prices is not None:
+            entry.prices = _with_stand_ins(entry.prices)
+            entry.steps = tuple((over, _with_stand_ins(prices)) for over, prices in entry.steps)
+        if entry.list_prices is not None:
+            entry.list_prices = _with_stand_ins(entry.list_prices)
+            entry.list_steps = tuple((over, _with_stand_ins(prices)) for over, prices in entry.list_steps)
         return entry
 
     def _find(self, shard: Shard | None, seller: str, model: str) -> tuple[tuple[str, ...], str | None]:
@@ -333,13 +362,11 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
     for meter, quantity in usage[0]:
         unit = prices.get(meter)
         if unit is None:
-            unit = _stand_in(prices, meter)
-            if unit is None:
-                return Cost.unknown(
-                    f"no price of {entry.name} for {quantity} {meter}",
-                    price_version=entry.version,
-                    stated_usd=usage.stated_usd,
-                )
+            return Cost.unknown(
+                f"no price of {entry.name} for {quantity} {meter}",
+                price_version=entry.version,
+                stated_usd=usage.stated_usd,
+            )
         usd = _multiply(unit, quantity)
         lines.append(_new(CostLine, (meter, quantity, unit, usd)))
         total = _add(total, usd)
@@ -363,9 +390,7 @@ def _at_list(usage: Usage, entry: _Entry) -> Decimal | None:
     for meter, quantity in usage.meters:
         unit = prices.get(meter)
         if unit is None:
-            unit = _stand_in(prices, meter)
-            if unit is None:
-                return None
+            return None
         total = _add(total, _multiply(unit, quantity))
     return total
 
@@ -394,12 +419,16 @@ def _step(prices: _Prices, steps: tuple[tuple[int, _Prices], ...], tokens: int) 
     return prices
 
 
-def _stand_in(prices: _Prices, meter: str) -> Decimal | None:
-    for other in STANDS_IN.get(meter, ()):
-        if other in prices:
-            prices[meter] = prices[other]
-            return prices[other]
-    return None
+def _with_stand_ins(prices: _Prices) -> _Prices:
+    """Return `prices` with what token meters without a price of their own cost."""
+    full = dict(prices)
+    for meter, others in STANDS_IN.items():
+        if meter not in prices:
+            for other in others:
+                if other in prices:
+                    full[meter] = prices[other]
+                    break
+    return full
 
 
 def _tier(tier: str | None, speed: str | None, batch: bool) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from attribkit.errors import PriceDataError
@@ -84,21 +83,22 @@ class Overrides:
         return best, since, until
 
 
-def read_overrides(sources: Iterable[Mapping[str, Any] | str | Path] | Mapping[str, Any] | str | Path) -> Overrides:
+def read_overrides(
+    sources: Iterable[Mapping[str, Any] | str | os.PathLike[str]] | Mapping[str, Any] | str | os.PathLike[str],
+) -> Overrides:
     """Return the rules of mappings and TOML or JSON files, earlier sources first.
 
     Raises PriceDataError that names the file, the row and the key for whatever breaks the format.
     """
-    if isinstance(sources, Mapping | str | Path):
+    if isinstance(sources, Mapping | str | os.PathLike):
         sources = (sources,)
     rules: list[Rule] = []
     names: dict[tuple[str, str], str] = {}
-    seen = hashlib.sha256()
-    empty = True
+    seen: list[str] = []
     for source in sources:
         where, data = _load(source)
-        seen.update(json.dumps(data, sort_keys=True, default=str).encode())
-        empty = empty and not data
+        if data:
+            seen.append(json.dumps(data, sort_keys=True, default=str))
         for kind, rows in data.items():
             if kind not in _KEYS:
                 raise PriceDataError(f"{where}: {kind!r} is not one of {', '.join(_KEYS)}")
@@ -106,7 +106,15 @@ def read_overrides(sources: Iterable[Mapping[str, Any] | str | Path] | Mapping[s
                 raise PriceDataError(f"{where}: {kind} is not a list of rows ([[{kind}]] in TOML)")
             for number, row in enumerate(rows, 1):
                 _read_row(f"{where}: {kind} row {number}", kind, row, rules, names)
-    return Overrides(tuple(rules), names, "" if empty else seen.hexdigest()[:8])
+    return Overrides(tuple(rules), names, _digest(seen))
+
+
+def _digest(texts: list[str]) -> str:
+    if not texts:
+        return ""
+    import hashlib
+
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
 
 
 def _read_row(where: str, kind: str, row: Any, rules: list[Rule], names: dict[tuple[str, str], str]) -> None:
@@ -145,13 +153,14 @@ def discounted(prices: Mapping[str, Decimal], rule: Rule) -> dict[str, Decimal]:
     }
 
 
-def _load(source: Mapping[str, Any] | str | Path) -> tuple[str, Mapping[str, Any]]:
+def _load(source: Mapping[str, Any] | str | os.PathLike[str]) -> tuple[str, Mapping[str, Any]]:
     if isinstance(source, Mapping):
         return "overrides", source
-    path = Path(source)
+    path = os.fspath(source)
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        if path.endswith(".json"):
             data = json.loads(text, parse_float=Decimal)
         else:
             import tomllib
@@ -161,7 +170,7 @@ def _load(source: Mapping[str, Any] | str | Path) -> tuple[str, Mapping[str, Any
         raise PriceDataError(f"{path}: cannot be read as prices: {error}") from error
     if not isinstance(data, dict):
         raise PriceDataError(f"{path}: is not a table of rows")
-    return str(path), data
+    return path, data
 
 
 def _text(where: str, row: Mapping[str, Any], key: str, default: str | None) -> str:

@@ -129,10 +129,10 @@ def _langgraph(subject: Any) -> Block:
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 
 WORKLOADS = {
-    "chat": Workload("chat.completions.create", "call", _chat, 200, 20),
+    "chat": Workload("chat.completions.create", "call", _chat, 200, 100),
     "async": Workload("100 of them gathered", "call", _gathered, 100, 100),
-    "stream": Workload("streamed, 100 chunks", "stream", _stream, 20, 4),
-    "responses": Workload("responses.create", "call", _responses, 100, 20),
-    "chatopenai": Workload("ChatOpenAI.invoke", "call", _chat_openai, 100, 20),
-    "langgraph": Workload("LangGraph, 3 calls in 3 nodes", "run", _langgraph, 20, 5),
+    "stream": Workload("streamed, 100 chunks", "stream", _stream, 20, 10),
+    "responses": Workload("responses.create", "call", _responses, 100, 100),
+    "chatopenai": Workload("ChatOpenAI.invoke", "call", _chat_openai, 100, 100),
+    "langgraph": Workload("LangGraph, 3 calls in 3 nodes", "run", _langgraph, 20, 20),
 }

@@ -34,8 +34,7 @@ _FIXED_SAMPLERS = frozenset({"StaticSampler", "TraceIdRatioBased"})
 _FLAGS = tuple(f"{flags:02x}" for flags in range(256))
 
 _PARTS: Mapping[str, tuple[bool, tuple[str, ...]]] = {
-    # meter -> (input?, the parts of all input or output that it is counted in)
-    "input": (True, ()),
+    # meter -> (is it input?, the parts of all input or output that it is counted in)
     "cache_read": (True, (names.CACHE_READ,)),
     "cache_write_5m": (True, (names.CACHE_WRITE,)),
     "cache_write_1h": (True, (names.CACHE_WRITE,)),
@@ -50,7 +49,6 @@ _PARTS: Mapping[str, tuple[bool, tuple[str, ...]]] = {
         (names.CACHE_READ, "gen_ai.usage.image.input_tokens", "gen_ai.usage.image.cache_read.input_tokens"),
     ),
     "video_input": (True, ()),
-    "output": (False, ()),
     "audio_output": (False, ("gen_ai.usage.audio.output_tokens",)),
     "image_output": (False, ("gen_ai.usage.image.output_tokens",)),
     "video_output": (False, ()),
@@ -109,7 +107,7 @@ class Tracers:
     def unseen(self, tracer: Any) -> bool:
         """True when nobody can look at a span of `tracer` between its start and its end.
 
-        Then it makes no difference whether attributes are given at the start or right after, and the second is cheaper
+        Then it makes no difference whether attributes are given at the start or at the end, and the second is cheaper
         (`attributes.put`). It is so when the sampler is one of the SDK's own, and every span processor is the SDK's own
         exporter or ours.
         """
@@ -156,8 +154,8 @@ class NamedSpan:
     def __init__(self, span: Span) -> None:
         self._span = span
         context = span.get_span_context()
-        self.trace_id = f"{context[0]:032x}"
-        self.span_id = f"{context[1]:016x}"
+        self.trace_id = context[0].to_bytes(16, "big").hex()
+        self.span_id = context[1].to_bytes(8, "big").hex()
         self._flags = context[3]
 
     def traceparent(self) -> str | None:
@@ -178,13 +176,14 @@ class NamedSpan:
 
 
 class OwnSpan(NamedSpan):
-    """The span that attribkit opened for a call."""
+    """The span that attribkit opened for a call. It holds back what was `known` at the start until the end."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_known", "_names")
 
-    def __init__(self, span: Span, names: Names) -> None:
+    def __init__(self, span: Span, names: Names, known: dict[str, Any]) -> None:
         NamedSpan.__init__(self, span)
         self._names = names
+        self._known = known
 
     def attach(self) -> nesting.Nested | None:
         return nesting.enter(self._span)
@@ -192,7 +191,9 @@ class OwnSpan(NamedSpan):
     def end(self, record: CallRecord) -> None:
         """Write what came of the call and end the span when the attempt ended."""
         span = self._span
-        put(span, _outcome(record, self._names))
+        items = self._known.copy()
+        _write_outcome(items, record, self._names)
+        put(span, items)
         if record.status in ("error", "rejected"):
             from opentelemetry.trace import StatusCode
 
@@ -288,14 +289,10 @@ class CallSpans:
             self._last = (asked, attribution, known)
         if tracers.unseen(tracer):
             span = tracer.start_span(asked[0], None, self._client, None, None, started_ns)
-            if not span.is_recording():
-                return None
-            put(span, known)
         else:
             span = tracer.start_span(asked[0], None, self._client, known, None, started_ns)
-            if not span.is_recording():
-                return None
-        return OwnSpan(span, self._names)
+            known = {}
+        return OwnSpan(span, self._names, known) if span.is_recording() else None
 
     def _stamp(self, span: Any, attribution: Attribution) -> StampedSpan:
         stamp = self.attributes(attribution)
@@ -338,8 +335,7 @@ class CallSpans:
 # -- what came of a call ----------------------------------------------------------------------------------------------
 
 
-def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
-    items: dict[str, Any] = {}
+def _write_outcome(items: dict[str, Any], record: CallRecord, which: Names) -> None:
     provider, served, status, response_id = record.provider, record.served_model, record.status, record.response_id
     if provider:
         items[names.PROVIDER] = provider if provider.isascii() else text(provider)
@@ -351,22 +347,26 @@ def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
     if known or estimated is not None:
         counted = produced = 0
         for meter, quantity in meters:
-            part = _PARTS.get(meter)
-            if part is not None:
-                tokens = int(quantity)
-                if part[0]:
+            tokens = quantity if quantity.__class__ is int else int(quantity)
+            if meter == "input":
+                counted += tokens
+            elif meter == "output":
+                produced += tokens
+            elif meter in _PARTS:
+                is_input, parts = _PARTS[meter]
+                if is_input:
                     counted += tokens
                 else:
                     produced += tokens
-                for name in part[1]:
+                for name in parts:
                     items[name] = items.get(name, 0) + tokens
-        if counted <= _MAX_INT and produced <= _MAX_INT:
-            items[names.INPUT_TOKENS] = counted
-            items[names.OUTPUT_TOKENS] = produced
-            if 0 < reasoning <= produced:
-                items[names.REASONING] = reasoning
-        else:
-            items = {name: value for name, value in items.items() if type(value) is str}
+        items[names.INPUT_TOKENS] = counted
+        items[names.OUTPUT_TOKENS] = produced
+        if 0 < reasoning <= produced:
+            items[names.REASONING] = reasoning
+        if counted > _MAX_INT or produced > _MAX_INT:
+            for name in [name for name, value in items.items() if type(value) is int and value > _MAX_INT]:
+                del items[name]
     _write_cost(items, record.cost)
     requested, tier, first_chunk, code = (
         record.requested_tier,
@@ -389,7 +389,6 @@ def _outcome(record: CallRecord, which: Names) -> dict[str, Any]:
         for name, previous in _PREVIOUS:
             if name in items:
                 items[previous] = items[name]
-    return items
 
 
 def _write_cost(items: dict[str, Any], cost: Cost) -> None:

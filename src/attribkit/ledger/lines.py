@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
+
+import orjson
 
 from attribkit.attribution import WELL_KNOWN, Attribution, shortened
 from attribkit.calls import CallRecord
@@ -31,15 +32,11 @@ _INPUT, _OUTPUT = frozenset(INPUT_METERS), frozenset(OUTPUT_METERS)
 _CACHE_READ = frozenset({"cache_read", "audio_cache_read", "image_cache_read"})
 
 _encode = json.JSONEncoder(default=str, check_circular=False, separators=(",", ":")).encode
-_quoted: Callable[[str], str] = json.encoder.encode_basestring_ascii
-_scan = json.JSONDecoder().raw_decode
 
 
-# Texts of values that many calls share, made once each. Bounded: when there are many, all are forgotten.
+# Values that many calls share, made once each. Bounded: when there are many, all are forgotten.
 _KEPT = 1024
-_attributions: dict[Attribution, str] = {}
-_shared: dict[tuple[object, ...], str] = {}
-_names: dict[str, str] = {}
+_attributions: dict[Attribution, tuple[str | None, ...]] = {}
 
 
 def _kept(values: dict[Any, T], key: object, value: T) -> T:
@@ -49,10 +46,10 @@ def _kept(values: dict[Any, T], key: object, value: T) -> T:
     return value
 
 
-def _attribution_text(attribution: Attribution) -> str:
+def _attribution_values(attribution: Attribution) -> tuple[str | None, ...]:
     free = {key: _storable(value) for key, value in attribution.fields}
     known = [free.pop(name, None) for name in WELL_KNOWN]
-    return _encode([*known, _encode(free) if free else None])[1:-1]
+    return (*known, _encode(free) if free else None)
 
 
 class NewerLine(ValueError):
@@ -60,69 +57,51 @@ class NewerLine(ValueError):
 
 
 def line_of(record: CallRecord) -> bytes:
-    """Return the record as one line of ASCII JSON, with its newline.
-
-    It is put together from texts that are kept, for a scope, a client and a model make many calls, and from the few
-    values that are new. Encoding all of it anew would double the work.
-    """
-    usage, cost = record.usage, record.cost
+    """Return the record as one line of JSON, with its newline."""
+    usage, cost, attribution = record[25], record[26], record[27]
     usd, status, lines, version, reason, listed, stated, priced_as, price_date = cost[:9]
     if stated is None:
         stated = usage.stated_usd
-    call_id, operation_id, attempt, started, duration, first_chunk = record[:6]
-    response_id, request_id, trace_id, span_id = record[21:25]
-    attribution = record.attribution
-    shared = record[6:21], record.hop, usage[2:4], usage.estimated, status, reason, version, priced_as, price_date
+    charged = None if usd is None else str(usd)
+    fields = _attributions.get(attribution)
+    if fields is None:
+        fields = _kept(_attributions, attribution, _attribution_values(attribution))
+    values = [
+        _FORMAT,
+        [
+            record[0],
+            record[1],
+            record[23],
+            record[24],
+            *record[2:6],
+            record[21],
+            record[22],
+            usage[1],
+            charged,
+            charged if listed is usd else None if listed is None else str(listed),
+            None if stated is None else str(stated),
+        ],
+        [
+            *record[6:21],
+            record[28],
+            usage[2],
+            _encode(usage[3]) if usage[3] else None,
+            usage[9],
+            status,
+            reason,
+            version,
+            priced_as,
+            price_date,
+            *fields,
+        ],
+        dict(usage[0]),
+        [[name, count, str(price), str(amount)] for name, count, price, amount in lines],
+    ]
     try:
-        meters = [
-            f"{_names.get(name) or _name(name)}:{count if type(count) is int else _amount(count)}"
-            for name, count in usage.meters
-        ]
-        amounts = [
-            f"[{_names.get(name) or _name(name)},{count if type(count) is int else _amount(count)},"
-            f'"{price!s}","{amount!s}"]'
-            for name, count, price, amount in lines
-        ]
-        charged = "null" if usd is None else _amount(usd)
-        ids = f'"{call_id}","{operation_id}","{trace_id}","{span_id}"'
-        if not (
-            ids.isascii() and ids.isprintable() and ids.count('"') == 8 and "\\" not in ids and trace_id and span_id
-        ):
-            ids = _encode((call_id, operation_id, trace_id, span_id))[1:-1]
-        text = (
-            f"{_START}[{ids},{attempt},{started},"
-            f"{'null' if duration is None else duration},"
-            f"{'null' if first_chunk is None else first_chunk},"
-            f"{'null' if response_id is None else _quoted(response_id)},"
-            f"{'null' if request_id is None else _quoted(request_id)},"
-            f"{usage.reasoning_tokens},"
-            f"{charged},{charged if listed is usd else 'null' if listed is None else _amount(listed)},"
-            f"{'null' if stated is None else _amount(stated)}],"
-            f"[{_shared.get(shared) or _kept(_shared, shared, _shared_text(shared))},"
-            f"{_attributions.get(attribution) or _kept(_attributions, attribution, _attribution_text(attribution))}],"
-            f"{{{','.join(meters)}}},[{','.join(amounts)}]]\n"
-        )
-    except TypeError:
-        # A value of a type that does not belong there: encode it all, with what JSON does not know as its text.
-        own = (call_id, operation_id, trace_id, span_id, *record[2:6], *record[21:23])
-        own_text = _encode((*own, usage.reasoning_tokens, usd, listed, stated))
-        meters_text = _encode({str(name): count for name, count in usage.meters})
-        shared_text = f"[{_shared_text(shared)},{_attribution_text(attribution)}]"
-        text = f"{_START}{own_text},{shared_text},{meters_text},{_encode(lines)}]\n"
-    return text.encode()
-
-
-def _shared_text(values: tuple[Any, ...]) -> str:
-    facts, hop, (known, problems), *rest = values
-    return _encode((*facts, hop, known, problems, *rest))[1:-1]
-
-
-def _name(meter: str) -> str:
-    return _kept(_names, meter, _quoted(meter))
-
-
-def _amount(amount: object) -> str:
-    return f'"{amount!s}"'
+        return orjson.dumps(values, str, orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # a count beyond 64 bits, a lone surrogate, a key that is no text
+        values[3] = {str(name): count for name, count in usage.meters}
+        return f"{_encode(values)}\n".encode()
 
 
 def loss_line(loss: Loss) -> bytes:
@@ -144,17 +123,17 @@ def read_line(line: str) -> LedgerRow | Loss:
     line = line.rstrip("\n")
     if line.startswith(_LOST):
         return _loss(line)
-    own, after_own = _scan(line, len(_START))
-    # A JSON array is never the beginning of another: a text that was read as one before is one here.
-    after_shared = line.find("],{", after_own) + 1
-    shared = _read.get(line[after_own + 1 : after_shared])
-    if shared is None:
-        facts, after_shared = _scan(line, after_own + 1)
-        shared = _kept(_read, line[after_own + 1 : after_shared], _Shared.of(facts))
-    meters, after_meters = _scan(line, after_shared + 1)
-    cost_lines = line[after_meters + 1 : -1]
-    if not isinstance(meters, dict) or cost_lines[:1] != "[" or line[-2:] != "]]":
+    try:
+        values = orjson.loads(line)
+    except ValueError:
+        values = json.loads(line)  # lone surrogates, and what is no JSON at all
+    _, own, facts, meters, cost_lines = values
+    if not isinstance(meters, dict) or not isinstance(cost_lines, list):
         raise ValueError("it is not a whole line")
+    key = tuple(facts)
+    shared = _read.get(key)
+    if shared is None:
+        shared = _kept(_read, key, _Shared.of(facts))
     if len(line) > _LONG_LINE:
         own = [_short(value) for value in own]
     call_id, operation_id, trace_id, span_id, attempt, started, duration, first_chunk, *own = own
@@ -173,13 +152,13 @@ def read_line(line: str) -> LedgerRow | Loss:
             *(_storable(response_id), _storable(request_id), trace_id, span_id),
             *shared.attribution,
             *(_tokens(meters, reasoning) if shared.known else _NO_TOKENS),
-            line[after_shared + 1 : after_meters] if meters else None,
+            _text(meters) if meters else None,
             *shared.usage,
             cost_pico,
             cost_pico if listed == usd else _pico(listed),
             _pico(stated),
             *verdict,
-            cost_lines,
+            _text(cost_lines),
         ),
     )
 
@@ -207,12 +186,12 @@ class _Shared(NamedTuple):
             call=(*facts[:10], int(batch), int(stream), status, http_status, error),
             attribution=(hop, *facts[_SHARED:]),
             known=known,
-            usage=(estimated, _encode(problems) if problems else None),
+            usage=(estimated, problems),
             verdict=tuple(facts[19:_SHARED]),
         )
 
 
-_read: dict[str, _Shared] = {}
+_read: dict[tuple[Any, ...], _Shared] = {}
 
 
 _NO_TOKENS = (None,) * 6
@@ -238,6 +217,10 @@ def _tokens(meters: dict[str, Any], reasoning: int) -> tuple[int | None, ...]:
     if max(tokens_in, tokens_out, reasoning) <= _MOST and min(tokens_in, tokens_out, reasoning) >= -_MOST:
         return tokens_in, tokens_out, cache_read, write_5m, write_1h, reasoning
     return tuple(map(_bounded_int, (tokens_in, tokens_out, cache_read, write_5m, write_1h, reasoning)))
+
+
+def _text(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _storable(value: Any) -> Any:

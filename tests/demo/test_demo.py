@@ -16,12 +16,12 @@ import pytest
 from attribkit.ledger import Question, open_ledger
 from attribkit.testing import Gateway
 
-PROGRAM = "import typer; from attribkit.cli.demo import demo; typer.run(demo)"
+PROGRAM = "from attribkit.cli.main import app; app()"
 
 
 def demo(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, *arguments],
+        [sys.executable, "-W", "error", "-c", PROGRAM, "demo", *arguments],
         cwd=directory,
         env={**os.environ, **environment},
         capture_output=True,
@@ -86,6 +86,16 @@ def test_before_and_after_on_the_loopback_gateway_with_spans(tmp_path: Path) -> 
     assert json.loads(added["x-portkey-metadata"])["tenant_id"] in ("acme", "globex", "initech")
     assert "traceparent" in added
 
+    report = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "report", "--by", "tenant_id,workflow", "--ledger", told["ledger"], "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    reported = {(row["tenant_id"], row["workflow"]): row["cost_usd"] for row in json.loads(report.stdout)["rows"]}
+    assert reported == {(row["tenant_id"], row["workflow"]): row["cost_usd"] for row in after["rows"]}
+
     store = open_ledger(told["ledger"].replace("sqlite:///", f"sqlite:///{tmp_path}/"), create=False)
     try:
         assert {group.key[0] for group in store.query(Question(by=("tenant_id",)))} == {"acme", "globex", "initech"}
@@ -137,6 +147,17 @@ def test_it_fails_when_calls_are_not_seen(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "98 requests left, but the ledger has 0 rows of them" in ended.stdout
     assert "does not agree with the ledger" in ended.stdout
+
+
+def test_a_gateway_that_does_not_answer_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attribkit.demo.run import DemoError, run
+
+    with Gateway() as upstream:
+        upstream.behave(status=401)
+        monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+        with pytest.raises(DemoError, match=r"did not answer the agent.*401.*--model"):
+            run(tmp_path)
 
 
 def test_missing_libraries_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["demo"]
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
+@app.command()
 def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where attribkit-demo.db is written.")] = Path("."),
     model: Annotated[
@@ -21,8 +24,8 @@ def demo(
     """Run a LangGraph support agent for three tenants, first without attribkit and then with it.
 
     Without OPENAI_BASE_URL and OPENAI_API_KEY the gateway is a process on this machine: no key, no network. With
-    OTEL_EXPORTER_OTLP_ENDPOINT set, the spans go there. Ends with 1 when a call of the second run has no owner, the
-    wrong one or no row.
+    OTEL_EXPORTER_OTLP_ENDPOINT set, the spans go there. The exit code is 1 when a call of the second run has no owner,
+    the wrong one or no row.
     """
     from rich.console import Console
 

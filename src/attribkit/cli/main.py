@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 COMMANDS: dict[str, Row] = {
     "report": Row("attribkit.cli.report", "Spend, calls and tokens by tenant or any other field."),
+    "demo": Row("attribkit.cli.demo", "A LangGraph agent for three tenants, run with attribkit off and on."),
 }
 
 # typer carries its own copy of click in newer versions: what it raises for wrong arguments is found by way of typer.

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,7 @@ import attribkit
 from attribkit.errors import AttribkitError
 from attribkit.gateways.route import Gateways
 from attribkit.ledger import LedgerRow, Question, open_ledger
-from attribkit.money import from_pico
+from attribkit.reports.queries import spend
 from attribkit.settings import load
 from attribkit.testing import CapturedRequest, Gateway
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["DemoError", "Half", "Outcome", "Spend", "run"]
 
 LEDGER = "attribkit-demo.db"
+_EPOCH = datetime.fromtimestamp(0, UTC)
 TENANTS = {"ACM": "acme", "GLX": "globex", "INI": "initech"}
 _CASE = re.compile(rb"\b(ACM|GLX|INI)-\d{4}\b")
 _QUESTIONS = (
@@ -283,6 +285,14 @@ def run(directory: Path, *, model: str | None = None, told: Callable[[str], obje
         ):
             try:
                 before, on_the_wire = asyncio.run(halves())
+            except Exception as error:
+                if upstream is None:
+                    raise
+                said = " ".join(str(error).split())[:300]
+                raise DemoError(
+                    f"{upstream} did not answer the agent: {said}; unset OPENAI_BASE_URL to use the loopback gateway, "
+                    "or name a model that it has with --model"
+                ) from error
             finally:
                 attribkit.uninstrument()
                 if provider is not None:
@@ -303,11 +313,14 @@ def _compare(
     store = open_ledger(ledger_url)
     try:
         rows = list(store.records(Question(since_ns=started)))
-        groups = store.query(Question(by=("tenant_id", "workflow"), since_ns=started))
+        report = spend(store, by=("tenant_id", "workflow"), since=_EPOCH + timedelta(microseconds=started // 1000))
     finally:
         store.close()
     after = wire._replace(
-        rows=tuple(Spend(g.key[0], g.key[1], g.calls, from_pico(g.cost_pico), g.unpriced_calls) for g in groups)
+        rows=tuple(
+            Spend(row.key[0], row.key[1], row.spend.calls, row.spend.cost, row.spend.unpriced_calls)
+            for row in report.rows
+        )
     )
     unattributed = sum(row.tenant_id is None or row.workflow is None for row in rows)
     wrong = _wrong(wire.requests, rows)

@@ -128,10 +128,16 @@ def read_line(line: str) -> LedgerRow | Loss:
     except ValueError:
         values = json.loads(line)  # lone surrogates, and what is no JSON at all
     _, own, facts, meters, cost_lines = values
-    if not isinstance(meters, dict) or not isinstance(cost_lines, list):
+    if not isinstance(own, list) or not isinstance(meters, dict) or not isinstance(cost_lines, list):
         raise ValueError("it is not a whole line")
-    key = tuple(facts)
-    shared = _read.get(key)
+    try:
+        key = tuple(facts)
+        shared = _read.get(key)
+    except TypeError:
+        if not isinstance(facts, list):
+            raise ValueError("it is not a whole line") from None
+        facts = [_text(value) if isinstance(value, (list, dict)) else value for value in facts]
+        key, shared = tuple(facts), None
     if shared is None:
         shared = _kept(_read, key, _Shared.of(facts))
     if len(line) > _LONG_LINE:

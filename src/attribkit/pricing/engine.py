@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
+from functools import cache
 from time import time_ns
 from typing import Any
 
@@ -72,11 +73,11 @@ class PriceEngine:
         | str
         | os.PathLike[str] = (),
     ) -> PriceEngine:
-        """Return an engine over the catalog in the package.
+        """Return an engine over the catalog in the package; without overrides the same one each time.
 
         `overrides` are mappings or TOML/JSON files; raises PriceDataError for one that breaks the format.
         """
-        return cls(Catalog.bundled(), read_overrides(overrides))
+        return cls(Catalog.bundled(), read_overrides(overrides)) if overrides else _plain_engine()
 
     @property
     def version(self) -> str:
@@ -350,6 +351,11 @@ class PriceEngine:
         if seller == "azure":
             hint += "; a deployment's name needs a [[name]] row in the price overrides"
         return f"no price of {seller}/{model} is known{hint}"
+
+
+@cache
+def _plain_engine() -> PriceEngine:
+    return PriceEngine(Catalog.bundled(), read_overrides(()))
 
 
 def _priced(usage: Usage, entry: _Entry) -> Cost:

@@ -39,6 +39,8 @@ class Dialect(Protocol):
     """The APIs for which `body()` can have something to say."""
     body_field: str | None
     """The map in the body that it shares with the user, when the target limits its entries."""
+    reads_reply: bool
+    """True when `gateway_request_id()` or `stated_cost()` can find something."""
 
     def headers(self, attribution: Attribution) -> Headers:
         """Return the headers that depend on the attribution alone; computed once for each attribution."""
@@ -84,6 +86,7 @@ class Silent:
     def __init__(self, *, order: tuple[str, ...] = (), tiers: Mapping[str, str] = NOTHING) -> None:
         self.order = order or WELL_KNOWN
         self.tiers = dict(tiers)
+        self.reads_reply = self.request_id_header is not None or self.cost_header is not None
 
     def headers(self, attribution: Attribution) -> Headers:
         return ()

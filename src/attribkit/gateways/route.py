@@ -39,6 +39,7 @@ class Route:
         "host",
         "left_out",
         "prefix",
+        "reads_reply",
         "stream_usage",
     )
 
@@ -50,6 +51,8 @@ class Route:
         """True when a chat stream may be asked for usage here."""
         self.body_apis = settings.dialect.body_apis
         """The APIs for which the dialect has something to say in the body."""
+        self.reads_reply = settings.dialect.reads_reply
+        """True when the gateway says its own id or cost in response headers; else they need not be looked at."""
         self.left_out: Counter[str] = Counter()
         """How often each field was left out because the gateway's limits had no room for it."""
         self._dialect = settings.dialect

@@ -1,0 +1,185 @@
+"""Real counterparts: the Portkey gateway and the rotel collector, as `install.sh` puts them there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+INSTALLED = Path(os.environ.get("ATTRIBKIT_COUNTERPARTS") or ROOT / ".counterparts").resolve()
+
+
+def _needed(path: Path, what: str) -> Path:
+    """Return `path`. Without it the test is skipped, but in CI it fails: there the promise is that it ran."""
+    if not path.exists():
+        why = f"{what} is not installed in {INSTALLED}: run tests/counterparts/install.sh"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _ready(port: int, process: subprocess.Popen[bytes], log: Path, *, seconds: float = 60) -> None:
+    """Wait until something listens on `port`; fail with what the process said when it does not."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    pytest.fail(f"{process.args} did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def _portkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    package = _needed(INSTALLED / "portkey/node_modules/@portkey-ai/gateway", "the Portkey gateway")
+    node = shutil.which("node")
+    if node is None:
+        _needed(Path("/no/node"), "node, which runs the Portkey gateway,")
+    port, log = _free_port(), tmp_path_factory.mktemp("portkey") / "log"
+    command = [str(node), "--import", str(HERE / "portkey_preload.mjs"), str(package / "build/start-server.js")]
+    command += [f"--port={port}", "--headless"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    try:
+        _ready(port, process, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        _ended(process)
+
+
+@pytest.fixture
+def portkey_gateway(_portkey: str) -> Callable[[str], tuple[str, dict[str, str]]]:
+    """Return a function: for an upstream's URL, the real Portkey gateway's URL and the headers that lead there."""
+
+    def leading_to(upstream_url: str) -> tuple[str, dict[str, str]]:
+        return _portkey, {"x-portkey-provider": "openai", "x-portkey-custom-host": upstream_url}
+
+    return leading_to
+
+
+class Rotel:
+    """A running collector, and what it has passed on."""
+
+    def __init__(self, http_url: str, grpc_url: str) -> None:
+        self.http_url = http_url
+        """OTLP over HTTP, without /v1/traces."""
+        self.grpc_url = grpc_url
+        self._received: list[tuple[str, bytes]] = []
+        self._arrived = threading.Condition()
+
+    def _take(self, path: str, body: bytes) -> None:
+        with self._arrived:
+            self._received.append((path, body))
+            self._arrived.notify_all()
+
+    def spans(self, count: int, *, seconds: float = 20) -> list[dict[str, Any]]:
+        """Return the spans that came out, waiting until there are `count`: name, attributes, trace and span id."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: len(self._spans()) >= count, seconds)
+            return self._spans()
+
+    def _spans(self) -> list[dict[str, Any]]:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+        found = []
+        for path, body in self._received:
+            if path != "/v1/traces":
+                continue
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    found += [
+                        {
+                            "name": span.name,
+                            "scope": scope.scope.name,
+                            "trace_id": span.trace_id.hex(),
+                            "span_id": span.span_id.hex(),
+                            "attributes": {item.key: _value(item.value) for item in span.attributes},
+                        }
+                        for span in scope.spans
+                    ]
+        return found
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    return getattr(value, kind) if kind else None
+
+
+@pytest.fixture
+def rotel(tmp_path: Path) -> Iterator[Rotel]:
+    """Start a real collector that passes on, over OTLP, all that it is sent."""
+    agent = _needed(INSTALLED / "rotel/rotel/rotel-agent", "rotel")
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    http_port, grpc_port = _free_port(), _free_port()
+    collector = Rotel(f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc_port}")
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                import gzip
+
+                body = gzip.decompress(body)
+            collector._take(self.path, body)
+            self.send_response(200)
+            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    receiver.RequestHandlerClass = Receiver
+    serving = threading.Thread(target=receiver.serve_forever, daemon=True)
+    serving.start()
+    log = tmp_path / "rotel.log"
+    command = [str(agent), "start", "--otlp-http-endpoint", f"127.0.0.1:{http_port}", "--disable-batching"]
+    command += ["--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--exporter", "otlp"]
+    command += [
+        "--otlp-exporter-protocol",
+        "http",
+        "--otlp-exporter-endpoint",
+        f"http://127.0.0.1:{receiver.server_port}",
+    ]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    try:
+        _ready(http_port, process, log)
+        yield collector
+    finally:
+        _ended(process)
+        receiver.shutdown()
+        receiver.server_close()
+        serving.join()

@@ -74,7 +74,7 @@ class LedgerRow(NamedTuple):
     reasoning_tokens: int | None
     """A part of `output_tokens`."""
     meters: str | None
-    """JSON object of every meter; whole quantities are numbers, others decimal text."""
+    """JSON object of every meter; whole quantities up to 64 bits are numbers, others decimal text."""
     usage_estimated: str | None
     """How the quantities were estimated, None when the provider stated them."""
     usage_problems: str | None

@@ -100,8 +100,16 @@ def line_of(record: CallRecord) -> bytes:
     try:
         return orjson.dumps(values, str, orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a count beyond 64 bits, a lone surrogate, a key that is no text
-        values[3] = {str(name): count for name, count in usage.meters}
-        return f"{_encode(values)}\n".encode()
+        return f"{_encode(_plain(values))}\n".encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with counts beyond 64 bits, which orjson would read as floats, and odd keys as text."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return str(value) if type(value) is int and not -_MOST <= value <= _MOST else value
 
 
 def loss_line(loss: Loss) -> bytes:
@@ -144,6 +152,8 @@ def read_line(line: str) -> LedgerRow | Loss:
         own = [_short(value) for value in own]
     call_id, operation_id, trace_id, span_id, attempt, started, duration, first_chunk, *own = own
     response_id, request_id, reasoning, usd, listed, stated = own
+    if type(reasoning) is not int:
+        reasoning = int(reasoning)
     if type(call_id) is not str or not call_id or type(started) is not int:
         raise ValueError("it has no call_id or no start")
     cost_pico = _pico(usd)
@@ -226,7 +236,10 @@ def _tokens(meters: dict[str, Any], reasoning: int) -> tuple[int | None, ...]:
 
 
 def _text(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a lone surrogate
+        return _encode(value)
 
 
 def _storable(value: Any) -> Any:

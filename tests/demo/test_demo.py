@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import attribkit.demo
 from attribkit.ledger import Question, open_ledger
 from attribkit.testing import Gateway
 
@@ -163,7 +164,7 @@ def test_a_gateway_that_does_not_answer_is_said_in_one_line(tmp_path: Path, monk
 def test_missing_libraries_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from attribkit.demo.run import DemoError, run
 
+    monkeypatch.delattr(attribkit.demo, "agent", raising=False)
     monkeypatch.setitem(sys.modules, "attribkit.demo.agent", None)
-    monkeypatch.setitem(sys.modules, "langgraph", None)
     with pytest.raises(DemoError, match=r"pip install 'attribkit\[demo\]'"):
         run(tmp_path)

@@ -126,13 +126,15 @@ def main() -> None:
 
             subject = subjects.SUBJECTS[name].start()
             shim = ctypes.CDLL(os.environ["ATTRIBKIT_BENCH_SHIM"]) if mode == "instructions" else None
-            for workload in wanted:
+            for workload in [name for name in wanted if "failed" not in result]:
+                result["failed"] = workload
                 spans = subjects.EXPORTED.spans
                 measured = (
                     timed(subject, WORKLOADS[workload]) if shim is None else counted(subject, WORKLOADS[workload], shim)
                 )
                 subject.settle()
                 result["results"][workload] = {**measured, "spans": subjects.EXPORTED.spans - spans}
+                del result["failed"]
             result["rows"] = subject.written()
     except Exception as error:
         import traceback

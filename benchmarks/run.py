@@ -56,7 +56,10 @@ def measure(mode: str, subject: str, workloads: list[str], *, under: tuple[str, 
         if line.startswith(MARK):
             result = json.loads(line.removeprefix(MARK))
             if "error" in result:
-                raise Failed(f"{subject}: {result['error']}\n{result['trace']}")
+                failure = Failed(f"{subject} {result.get('failed', '')}: {result['error']}\n{result['trace']}")
+                if not result["results"]:
+                    raise failure
+                complain(failure)
             return result["results"]
     raise Failed(f"{subject}: {(done.stderr or done.stdout)[-1000:]}")
 
@@ -99,7 +102,7 @@ def instructions(subject: str, workloads: list[str], folder: Path, library: Path
         ATTRIBKIT_BENCH_SHIM=str(library),
     )
     figures = {}
-    for number, workload in enumerate(workloads):
+    for number, workload in enumerate(name for name in workloads if name in results):
         units = results[workload]["units"]
         call, later = (totals(dumps.with_name(f"{dumps.name}.{2 * number + part}")) for part in (1, 2))
         figures[workload] = {
@@ -122,7 +125,9 @@ def by_instructions(subjects: list[str], workloads: list[str]) -> list[dict[str,
     shutil.rmtree(folder, ignore_errors=True)
     rows = []
     for subject in subjects:
-        for workload in workloads if subject in figures else ():
+        for workload in workloads:
+            if workload not in figures.get("bare", ()) or workload not in figures.get(subject, ()):
+                continue
             bare, with_it = figures["bare"][workload], figures[subject][workload]
             rows.append(
                 {
@@ -161,7 +166,7 @@ def by_time(subjects: list[str], workloads: list[str], rounds: int) -> list[dict
             pairs = [
                 (bare[workload]["cpu_us"], with_it[workload]["cpu_us"])
                 for bare, with_it in zip(taken["bare"], taken[subject], strict=True)
-                if bare is not None and with_it is not None
+                if bare is not None and with_it is not None and workload in bare and workload in with_it
             ]
             if pairs:
                 rows.append(

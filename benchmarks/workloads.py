@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 from gateway import BASE_URL, MESSAGES, MODEL, Provider
 
@@ -92,17 +92,13 @@ def _chat_openai(subject: Any) -> Block:
 
 
 def _langgraph(subject: Any) -> Block:
-    from typing import Annotated, TypedDict
-
     from langgraph.graph import END, START, StateGraph
     from langgraph.graph.message import add_messages
 
-    class State(TypedDict):
-        messages: Annotated[list[Any], add_messages]
-
+    State = TypedDict("State", {"messages": Annotated[list[Any], add_messages]})  # noqa: UP013
     model, config = _model(), subject.langchain_config()
 
-    def ask(state: State) -> dict[str, Any]:
+    def ask(state: dict[str, Any]) -> dict[str, Any]:
         return {"messages": [model.invoke(state["messages"][-1:])]}
 
     inner = StateGraph(State)

@@ -71,7 +71,8 @@ class Book:
             if offer.matches:
                 self.matchers.append((offer.model, offer.matches))
         elif self.models[name]["rows"][0].get("list") != "hand":
-            merge(self.models[name]["rows"], rows, f"{self.seller}/{offer.model}", report)
+            own = without_date(offer.model.lower()) == without_date(name.lower())
+            merge(self.models[name]["rows"], rows, f"{self.seller}/{offer.model}", report, history=own)
         for other in offer.names:
             if other != name and other not in self.owner:
                 self.owner[other] = name
@@ -101,8 +102,9 @@ CHECKED = date.today().isoformat()
 """The day the lists were read (--checked)."""
 
 
-def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreement]) -> None:
-    """Fill what `rows` lack from rows of a lower rank; take their history when `rows` have none."""
+def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreement], *, history: bool = True) -> None:
+    """Fill what `rows` lack from rows of a lower rank; take their history when `rows` have none. Another name of the
+    model ("-latest") has the history of what it meant before, which is not taken."""
     at = current(rows)
     now, other = rows[at], lower[current(lower)]
     agree = "standard" in now
@@ -129,6 +131,8 @@ def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreeme
     for key in ("uplift", "regions"):
         if key in other:
             now.setdefault(key, {}).update({k: v for k, v in other[key].items() if k not in now[key]})
+    if not history:
+        return
     if len(rows) == 1 and len(lower) > 1:
         rows[:0] = [deepcopy(row) for row in lower[: current(lower)]]
         now["from"] = other["from"]
@@ -260,6 +264,7 @@ def prepare(books: dict[str, Book]) -> None:
     inherit(books["vertex"], books["anthropic"], drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
     uplifts(books)
+    azure_zones(books["azure"])
 
 
 def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | None = None) -> None:
@@ -343,6 +348,17 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
         book.models[key] = {"rows": rows, "names": names - {key}}
         for name in (*names, key):
             book.owner[name] = key
+
+
+def azure_zones(book: Book) -> None:
+    """A data zone costs 10 % more than global in the EU and the US, 20 % in Asia Pacific; the retail meters, where they
+    have a model, hold the published number (azure.microsoft.com/pricing/details/cognitive-services/openai-service)."""
+    for name, entry in book.models.items():
+        if name.startswith(("gpt-", "o1", "o3", "o4", "text-embedding-3", "codex-")):
+            for row in entry["rows"]:
+                zones = {"datazone-us": "1.1", "datazone-eu": "1.1", "datazone-apac": "1.2"}
+                if "standard" in row:
+                    row["uplift"] = {**zones, **row.get("uplift", {})}
 
 
 def uplifts(books: dict[str, Book]) -> None:

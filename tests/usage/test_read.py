@@ -59,6 +59,7 @@ OPENAI_CHAT = {
                          "completion_tokens_details": {"reasoning_tokens": 5}}, {"input": 9, "output": 8}),
         ("xai", "chat", {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 14,
                          "completion_tokens_details": {"reasoning_tokens": 5}}, {"input": 9, "output": 5}),
+        ("gemini", "chat", {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 18}, {"input": 9, "output": 9}),
         ("mistral", "ocr", {"pages_processed": 3, "doc_size_bytes": 100}, {"pages": 3}),
         ("perplexity", "chat", {"prompt_tokens": 9, "completion_tokens": 1, "search_context_size": "low"},
          {"input": 9, "output": 1, "requests_low": 1}),

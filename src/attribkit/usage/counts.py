@@ -43,12 +43,12 @@ def amount(payload: Mapping[str, Any], key: str, problems: list[str]) -> Decimal
 
 
 def part(payload: Mapping[str, Any], key: str, problems: list[str]) -> Mapping[str, Any] | None:
-    """Return an inner object, None when it is absent or empty; anything else is a problem."""
+    """Return what an inner object says that is not 0, None when that is nothing; another type is a problem."""
     value = payload.get(key)
     if not value:
         return None
-    if isinstance(value, Mapping):
-        return value
+    if type(value) is dict or isinstance(value, Mapping):
+        return {name: said for name, said in value.items() if said} or None
     problems.append(f"{key} is {_shown(value)}, not an object")
     return None
 

@@ -18,6 +18,8 @@ _CHAT: dict[str, _Reader] = {
     "openrouter": chat_servers.from_openrouter,
     "perplexity": chat_servers.from_perplexity,
     "mistral": chat_servers.from_mistral,
+    "gemini": chat_servers.from_gemini_chat,
+    "vertex": chat_servers.from_gemini_chat,
 }
 _ANTHROPIC_ONLY = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "server_tool_use")
 _LANGCHAIN_DETAILS = frozenset(
@@ -35,11 +37,11 @@ def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | N
     try:
         if payload is None:
             return NO_USAGE
-        if not isinstance(payload, Mapping):
+        if type(payload) is not dict and not isinstance(payload, Mapping):
             return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
         reader = _reader_for(payload, provider, api)
         usage = _from_wrapper(payload, provider, api) if reader is None else reader(payload)
-        if usage.meters or usage.stated_usd is not None or not usage.known:
+        if usage[0] or usage[8] is not None or not usage[2]:
             return usage
         return usage._replace(known=False, problems=("every token count is 0 or absent",))
     except Exception as error:  # a hostile Mapping must not reach the app

@@ -10,7 +10,7 @@ from attribkit.usage.counts import amount, count, part
 from attribkit.usage.dialects.openai import from_chat, from_responses
 from attribkit.usage.model import Usage
 
-__all__ = ["from_mistral", "from_openrouter", "from_perplexity", "from_xai"]
+__all__ = ["from_gemini_chat", "from_mistral", "from_openrouter", "from_perplexity", "from_xai"]
 
 _TICKS_PER_USD = Decimal(10) ** 10
 
@@ -37,6 +37,19 @@ def from_xai(payload: Mapping[str, Any]) -> Usage:
     ticks = amount(payload, "cost_in_usd_ticks", problems)
     if ticks is not None:
         usage = usage._replace(stated_usd=ticks / _TICKS_PER_USD)
+    return usage
+
+
+def from_gemini_chat(payload: Mapping[str, Any]) -> Usage:
+    """Read Gemini's OpenAI-compatible endpoint, whose `completion_tokens` leave thoughts out: `total_tokens` has them,
+    and they are billed as output."""
+    usage = from_chat(payload)
+    problems: list[str] = []
+    counted = count(payload, "prompt_tokens", problems) + count(payload, "completion_tokens", problems)
+    thoughts = count(payload, "total_tokens", problems) - counted
+    if thoughts > 0 and usage.known and not problems and count(payload, "completion_tokens", problems):
+        reasoning = max(usage.reasoning_tokens, thoughts)
+        usage = usage._replace(meters=_with_more_output(usage.meters, thoughts), reasoning_tokens=reasoning)
     return usage
 
 

@@ -16,6 +16,10 @@ from attribkit.usage.model import NO_USAGE, Usage
 __all__ = ["from_chat", "from_duration", "from_embeddings", "from_images", "from_responses"]
 
 
+_CACHED_ELSEWHERE = frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"))
+"""DeepSeek says the first, Moonshot and Together the second, Mistral the third, beside the totals."""
+
+
 def from_chat(payload: Mapping[str, Any]) -> Usage:
     """Read a Chat Completions usage object."""
     problems: list[str] = []
@@ -28,8 +32,7 @@ def from_chat(payload: Mapping[str, Any]) -> Usage:
         written = count(details, "cache_write_tokens", problems) or count(details, "cache_creation_tokens", problems)
         audio = count(details, "audio_tokens", problems)
         image = count(details, "image_tokens", problems)
-    if not cached:
-        # DeepSeek says prompt_cache_hit_tokens, Moonshot and Together cached_tokens, Mistral num_cached_tokens
+    if not cached and not _CACHED_ELSEWHERE.isdisjoint(payload):
         cached = (
             count(payload, "prompt_cache_hit_tokens", problems)
             or count(payload, "cached_tokens", problems)

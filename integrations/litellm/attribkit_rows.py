@@ -1,7 +1,7 @@
 """A LiteLLM callback that writes one JSON line for each call: who it was for, as the proxy understood it, and its cost.
 
-The file is $ATTRIBKIT_LITELLM_ROWS, or litellm-rows.jsonl in the working directory. `call_id` is attribkit's own, so the
-lines can be held against its ledger one by one. No message text is read or written.
+The file is $ATTRIBKIT_LITELLM_ROWS, or litellm-rows.jsonl in the working directory. `call_id` is attribkit's own, so
+the lines can be held against its ledger one by one. No message text is read or written.
 """
 
 from __future__ import annotations

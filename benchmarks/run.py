@@ -45,6 +45,7 @@ class Failed(Exception):
 def measure(mode: str, subject: str, workloads: list[str], *, under: tuple[str, ...] = (), **environment: str) -> Any:
     """Run meter.py in a fresh process and return its results."""
     environ = {**os.environ, "PYTHONHASHSEED": "0", "LANGSMITH_TRACING": "false", **environment}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users' code is compiled once, so ours is
     done = subprocess.run(
         [*under, sys.executable, str(HERE / "meter.py"), mode, subject, *workloads],
         capture_output=True,
@@ -210,10 +211,15 @@ def by_import(rounds: int) -> dict[str, float]:
     progress("importing")
     times: dict[str, list[float]] = {"pass": [], "import attribkit": []}
     modules: dict[str, int] = {}
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for _ in range(rounds):
         for statement, taken in times.items():
             out = subprocess.run(
-                [sys.executable, "-c", _IMPORT.format(statement)], capture_output=True, text=True, check=True
+                [sys.executable, "-c", _IMPORT.format(statement)],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environ,
             ).stdout.split()
             taken.append(float(out[0]))
             modules[statement] = int(out[1])

@@ -125,7 +125,8 @@ def test_a_row_holds_what_the_record_said(call: CallRecord) -> None:
     assert (row.cost_status, row.cost_reason) == (call.cost.status, call.cost.reason)
     assert (row.price_version, row.priced_as, row.price_date) == call.cost[3:4] + call.cost[7:9]
     lines = [
-        CostLine(name, Decimal(count), Decimal(price), Decimal(usd)) for name, count, price, usd in json.loads(row.cost_lines)
+        CostLine(name, Decimal(count), Decimal(price), Decimal(usd))
+        for name, count, price, usd in json.loads(row.cost_lines)
     ]
     assert tuple(lines) == call.cost.lines
 

@@ -1,4 +1,4 @@
-"""A process that takes calls: python worker.py URL DEED [NUMBER]. It prints a call's id once `finished` has returned."""
+"""A process that takes calls: python worker.py URL DEED [NUMBER]. It prints a call's id once that is taken."""
 
 from __future__ import annotations
 

@@ -154,8 +154,8 @@ def read_line(line: str) -> LedgerRow | Loss:
     response_id, request_id, reasoning, usd, listed, stated = own
     if type(reasoning) is not int:
         reasoning = int(reasoning)
-    if type(call_id) is not str or not call_id or type(started) is not int:
-        raise ValueError("it has no call_id or no start")
+    if type(call_id) is not str or not call_id or type(started) is not int or type(attempt) is not int:
+        raise ValueError("it has no call_id, no start or no attempt")
     cost_pico = _pico(usd)
     verdict = shared.verdict
     if usd is not None and cost_pico is None:

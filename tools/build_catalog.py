@@ -1,12 +1,12 @@
-"""Build src/attribkit/pricing/data from hand-checked rows and the open price lists.
+"""Build src/attribkit/pricing/data from rows kept by hand and the open price lists.
 
     python tools/build_catalog.py --litellm DIR --genai DIR --model-prices DIR --azure DIR [--report report.json]
 
 Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices azure-genai-prices`, then
-unzip). Rank decides: rows in tools/prices/*.json were checked by hand against the seller's page and are never
-overwritten; then Azure's own retail meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then
-model-prices (the history of models.dev). Where two lists differ the higher rank stands and the difference goes into
-the report.
+unzip). Rank decides: rows in tools/prices/*.json are kept by hand and never overwritten (each says its `basis`: the
+open lists' own notes, an announcement, or, with `checked`, the seller's page read on that day); then Azure's own retail
+meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history of models.dev).
+Where two lists differ the higher rank stands and the difference goes into the report.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from attribkit.pricing.names import without_date
 HERE = Path(__file__).parent
 DATA = HERE.parent / "src" / "attribkit" / "pricing" / "data"
 NOT_CARDS = frozenset(
-    ("from", "source", "checked", "note", "steps", "regions", "uplift", "hours", "fees", "free", "over")
+    ("from", "source", "basis", "checked", "note", "steps", "regions", "uplift", "hours", "fees", "free", "over")
 )
 Disagreement = dict[str, Any]
 
@@ -223,14 +223,14 @@ def fill_step_tiers(row: Row) -> None:
 
 
 def add_patches(book: Book, patches: dict[str, Any]) -> None:
-    """Put hand-checked parts into every row of models that are otherwise the lists'."""
+    """Put parts kept by hand into every row of models that are otherwise the lists'."""
     for model, parts in patches.items():
         for row in book.models[book.owner[model]]["rows"]:
             row.update(deepcopy(parts))
 
 
 def add_history(book: Book, history: dict[str, Any]) -> None:
-    """Put hand-checked rows of the past before a model's own. Snapshots that a name moved away from, or to, keep the
+    """Put rows kept by hand of the past before a model's own. Snapshots that a name moved away from, or to, keep the
     rows without that past."""
     for model, past in history.items():
         key = book.owner[model]
@@ -408,7 +408,7 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
 
 
 def tidy(row: Row) -> Row:
-    order = ("from", "source", "checked", "note", "withdrawn", "free", "hours", "standard")
+    order = ("from", "source", "basis", "checked", "note", "withdrawn", "free", "hours", "standard")
     listed = row.get("list")
     out: Row = {key: row[key] for key in order if key in row}
     if listed and listed != "hand":
@@ -469,7 +469,7 @@ def main() -> None:
                     cuts[offer.model].setdefault("regions", {})[offer.region] = {
                         k: v for k, v in offer.rows[-1].items() if k != "uplift"
                     }
-            book.add(offer, listed, args.checked, report)
+            book.add(offer, listed, offer.checked or args.checked, report)
     for seller, data in hand.items():
         add_history(books[seller], data.get("history", {}))
         add_patches(books[seller], data.get("patches", {}))

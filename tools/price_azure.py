@@ -75,7 +75,8 @@ def azure_offers(path: Path, dropped: list[str]) -> Iterator[Offer]:
     """Yield one offer per model of the snapshot; names of meters that were not understood go to `dropped`."""
     found: dict[str, dict[tuple[str, bool, str, str], tuple[str, str]]] = defaultdict(dict)
     today = "2026-12-31"
-    for item in json.loads(path.read_text())["items"]:
+    snapshot = json.loads(path.read_text())
+    for item in snapshot["items"]:
         prefix = PRODUCTS.get(item["productName"])
         if prefix is None:
             continue
@@ -107,7 +108,8 @@ def azure_offers(path: Path, dropped: list[str]) -> Iterator[Offer]:
         row = _row(prices)
         if row is not None:
             for model in models or (left,):
-                yield Offer("azure", model, [json.loads(json.dumps(row))], "https://prices.azure.com/api/retail/prices")
+                page, day = "https://prices.azure.com/api/retail/prices", snapshot["fetched_at"][:10]
+                yield Offer("azure", model, [json.loads(json.dumps(row))], page, checked=day)
 
 
 def parsed(meter: str) -> tuple[str, str, str, bool, str] | None:

@@ -32,6 +32,8 @@ class Offer:
     matches: Callable[[str], bool] | None = None
     """Whether a foreign name means this model, for lists that say so by pattern."""
     region: str | None = None
+    checked: str | None = None
+    """The day the list itself read the seller's page, when it says so."""
 
 
 def text(value: Decimal) -> str:
@@ -251,7 +253,7 @@ def genai_offers(directory: Path) -> Iterator[Offer]:
             if not isinstance(model.prices, list):
                 dated = [(None, model.prices)]
             elif any(isinstance(p.constraint, TimeOfDateConstraint) for p in model.prices):
-                continue  # hours and days together are beyond that format: hand-checked rows have them
+                continue  # hours and days together are beyond that format: rows kept by hand have them
             else:
                 dated = [
                     (

@@ -17,7 +17,7 @@ __all__ = ["FORMAT", "Catalog", "Shard", "check_shard", "instant"]
 FORMAT = 1
 _BUNDLED = os.path.join(os.path.dirname(__file__), "data")
 _NOT_CARDS = frozenset(
-    ("from", "source", "checked", "rank", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours", "fees")
+    ("from", "source", "basis", "checked", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours", "fees")
 )
 
 

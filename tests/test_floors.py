@@ -11,12 +11,14 @@ ROOT = Path(__file__).parent.parent / "src" / "attribkit"
 FLOORS = (
     ("errors", "money", "ids", "faults"),
     ("attribution", "usage", "cost", "storage"),
-    ("calls", "context", "wire", "settings", "pricing", "budgets"),
-    ("sinks", "gateways"),
+    ("calls", "context", "wire", "settings", "pricing"),
+    ("sinks", "gateways", "budgets"),
     ("ledger", "telemetry", "pipeline"),
     ("instrumentation", "reports", "audit"),
     ("runtime", "dashboard"),
-    ("cli", "testing", "asgi", "demo", "__init__", "__main__"),
+    ("testing", "asgi", "__init__"),
+    ("demo",),
+    ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))

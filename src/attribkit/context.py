@@ -54,9 +54,11 @@ EMPTY = Scope(Attribution(), "none")
 _current: ContextVar[Scope] = ContextVar("attribkit", default=EMPTY)
 
 
-def scope() -> Scope:
-    """Return the scope in force; never None."""
-    return _current.get()
+scope: Callable[[], Scope] = _current.get
+"""Returns the scope in force; never None. The variable's own method: patches ask at every call."""
+
+enter: Callable[[Scope], Token[Scope]] = _current.set
+"""Puts a scope in force and returns what `leave` takes; for patches, where a context manager costs too much."""
 
 
 def current() -> Attribution:
@@ -118,11 +120,6 @@ def _leave(token: Token[Scope], entered: Scope, before: Scope) -> None:
     except ValueError:
         if _current.get() is entered:
             _current.set(before)
-
-
-def enter(scope: Scope) -> Token[Scope]:
-    """Put `scope` in force and return what `leave` takes; for patches, where a context manager costs too much."""
-    return _current.set(scope)
 
 
 def leave(token: Token[Scope], entered: Scope) -> None:

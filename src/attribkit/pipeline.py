@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -37,6 +37,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 _MAX_TARGETS = 1024
+_new = tuple.__new__
 _NO_REPLY = Reply()
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
 _TEXT_KEYS = frozenset({"content", "text", "input", "prompt", "instructions", "arguments", "output", "system"})
@@ -85,7 +86,9 @@ class Guard(Protocol):
 
 
 class Tiers(Protocol):
-    def pick(self, attribution: Attribution) -> str | None: ...
+    """Returns the attribution with the tier that the policy picks for it."""
+
+    def applied(self, attribution: Attribution) -> Attribution: ...
 
 
 class Target(NamedTuple):
@@ -140,6 +143,8 @@ class Pipeline:
 
         Raises AttributionRequired (with `on_missing="reject"`) and BudgetExceeded; both are recorded as rejected.
         """
+        if self.tiers is not None:
+            attribution = self.tiers.applied(attribution)
         operation = Operation(self, call, attribution, hop, self.target(call.url))
         if not call.api:
             return operation
@@ -161,8 +166,6 @@ class Pipeline:
         body = call.body
         if route is not None and body is not None:
             tier = attribution.get("tier")
-            if tier is None and self.tiers is not None:
-                tier = self.tiers.pick(attribution)
             if tier is not None or call.stream or call.api in route.body_apis:
                 operation.body = self._body(route, call, body, attribution, tier)
         return operation
@@ -194,7 +197,9 @@ class Pipeline:
 class Attempt:
     """One request on the wire."""
 
-    __slots__ = ("begun", "call_id", "error", "first_chunk_ns", "headers", "http_status", "number", "started_ns")
+    http_status: int | None = None
+    error: str | None = None
+    first_chunk_ns: int | None = None
 
     def __init__(self, call_id: str, number: int, started_ns: int, begun: int, headers: Headers) -> None:
         self.call_id = call_id
@@ -203,53 +208,36 @@ class Attempt:
         self.begun = begun
         self.headers = headers
         """What to set on the request, where the user has not set it."""
-        self.http_status: int | None = None
-        self.error: str | None = None
-        self.first_chunk_ns: int | None = None
 
 
 class Operation:
     """One model call, with all its attempts. It closes exactly once: finished, failed, rejected or abandoned."""
 
-    __slots__ = (
-        "__weakref__",
-        "_attempts",
-        "_generation",
-        "_key",
-        "_seen",
-        "added",
-        "attempt",
-        "attribution",
-        "body",
-        "call",
-        "closed",
-        "hop",
-        "operation_id",
-        "pipeline",
-        "reservation",
-        "span",
-        "target",
-    )
+    body: dict[str, Any] | None = None
+    """Top-level fields to set in the JSON body, None when it stays as it is."""
+    reservation: object | None = None
+    span: CallSpan | None = None
+    attempt: Attempt | None = None
+    added: Sequence[str] = ()
+    """The headers that are ours on the request under way; one that the user had set is not among them."""
+    closed = False
+    _attempts = 0
+    _seen: Any = None
 
     def __init__(self, pipeline: Pipeline, call: LLMCall, attribution: Attribution, hop: Hop, target: Target) -> None:
         self.pipeline = pipeline
         self.call = call
         self.attribution = attribution
-        self.hop = hop
+        self.hop: Hop = hop
         self.target = target
         self.operation_id = new_id()
-        self.body: dict[str, Any] | None = None
-        """Top-level fields to set in the JSON body, None when it stays as it is."""
-        self.reservation: object | None = None
-        self.span: CallSpan | None = None
-        self.attempt: Attempt | None = None
-        self.added: list[str] = []
-        """The headers that are ours on the request under way; one that the user had set is not among them."""
-        self._attempts = 0
         self._generation = _generation
-        self._key = [True]
-        self._seen: Any = None
-        self.closed = False
+        self._key = [None]  # taken by the one that closes the operation
+
+    @property
+    def recorded(self) -> bool:
+        """True while it is open and a call to a model: such an operation gets a row when it closes."""
+        return not self.closed and self.call[2] != ""
 
     @property
     def hides_usage_chunk(self) -> bool:
@@ -280,9 +268,9 @@ class Operation:
         headers: Headers = ()
         if route is not None:
             if span is None:
-                ids = CallIds._make((call_id, self.operation_id, None, None, None))
+                ids = _new(CallIds, (call_id, self.operation_id, None, None, None))
             else:
-                ids = CallIds._make((call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent()))
+                ids = _new(CallIds, (call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent()))
             headers = route.headers(self.attribution) + route.call_headers(ids)
         attempt = self.attempt = Attempt(call_id, number, started_ns, time.perf_counter_ns(), headers)
         return attempt
@@ -315,7 +303,8 @@ class Operation:
         """Close with a whole reply."""
         if self._close():
             try:
-                self._end("ok", reply, *self._priced(reply))
+                usage, cost = self._priced(reply)
+                self._end("ok", reply, usage, cost)
             except Exception as error:
                 faults.note("pipeline.finish", error)
 
@@ -406,13 +395,13 @@ class Operation:
         except Exception as fault:
             faults.note("pricing", fault)
             return usage, Cost.unknown(f"a fault of attribkit's own in pricing: {type(fault).__name__}")
-        return usage, self._with_stated(cost, reply)
+        return usage, cost if reply.headers is None else self._with_stated(cost, reply.headers)
 
-    def _with_stated(self, cost: Cost, reply: Reply) -> Cost:
+    def _with_stated(self, cost: Cost, headers: Mapping[str, str]) -> Cost:
         """Return `cost` with what the gateway's response headers say that the call cost, if they say it."""
         route = self.target.route
-        if reply.headers is not None and route is not None and cost.stated_usd is None:
-            text = route.stated_cost(reply.headers)
+        if route is not None and cost.stated_usd is None:
+            text = route.stated_cost(headers)
             if text is not None:
                 return cost._replace(stated_usd=Decimal(text))
         return cost
@@ -466,7 +455,8 @@ class Operation:
             provider = cost.priced_as.split("/", 1)[0] if cost.priced_as else client
         if reply.headers is not None and route is not None:
             gateway_id = route.gateway_request_id(reply.headers)
-        return CallRecord._make(
+        return _new(
+            CallRecord,
             (
                 attempt.call_id,
                 self.operation_id,
@@ -497,7 +487,7 @@ class Operation:
                 cost,
                 self.attribution,
                 self.hop,
-            )
+            ),
         )
 
     def _write(self, record: CallRecord) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from attribkit.gateways.base import Headers
 
 __all__ = ["put"]
 
+_lower_name = itemgetter(1)
 _fast: dict[type, bool] = {}
+_encoded: dict[str, bytes] = {}
+
+
+def _encode(name: str) -> bytes:
+    encoded = name.encode()
+    if len(_encoded) < 256:
+        _encoded[name] = encoded
+    return encoded
 
 
 def put(there: Any, ours: Headers) -> list[str]:
@@ -20,10 +30,10 @@ def put(there: Any, ours: Headers) -> list[str]:
     added = []
     if fast:
         rows = there._list
-        have = {row[1] for row in rows}
+        names = b"\n".join(map(_lower_name, rows))
         for name, value in ours:
-            key = name.encode()
-            if key not in have:
+            key = _encoded.get(name) or _encode(name)
+            if key not in names or key not in names.split(b"\n"):
                 rows.append((key, key, value.encode()))
                 added.append(name)
         return added

@@ -9,7 +9,7 @@ from typing import Any
 
 from attribkit import context, faults
 from attribkit.calls import LLMCall
-from attribkit.context import Scope, enter, leave
+from attribkit.context import Scope, enter, leave, scope
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
@@ -49,6 +49,7 @@ _APIS = {
 }
 _RAW = "X-Stainless-Raw-Response"
 _URLS_KEPT = 1024
+_new = tuple.__new__
 _KEPT = 1 << 22
 """Characters of a body, read piece by piece, that are looked at for its usage: the first or the last so many."""
 
@@ -107,7 +108,7 @@ class _Client:
                 if options.files:
                     body = None
             here = context.in_force()
-            call = LLMCall._make(("openai", provider, api, base, model, stream, body, None, False, None))
+            call = _new(LLMCall, ("openai", provider, api, base, model, stream, body, None, False, None))
             operation = self._pipeline.begin(call, here.attribution, here.hop)
             if stream and operation.hides_usage_chunk and _read_raw(options):
                 operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
@@ -119,7 +120,8 @@ class _Client:
             return None
 
     def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operation = self.begin(instance, _options(args, kwargs), bool(kwargs.get("stream")))
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        operation = self.begin(instance, options, kwargs.get("stream") is True)
         if operation is None:
             return wrapped(*args, **kwargs)
         if operation.body is not None:
@@ -133,12 +135,13 @@ class _Client:
             raise
         finally:
             leave(token, inner)
-        if not operation.closed and operation.call.api:
+        if operation.recorded:
             _settle(operation, result)
         return result
 
     async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        operation = self.begin(instance, _options(args, kwargs), bool(kwargs.get("stream")))
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        operation = self.begin(instance, options, kwargs.get("stream") is True)
         if operation is None:
             return await wrapped(*args, **kwargs)
         if operation.body is not None:
@@ -152,13 +155,9 @@ class _Client:
             raise
         finally:
             leave(token, inner)
-        if not operation.closed and operation.call.api:
+        if operation.recorded:
             _settle(operation, result)
         return result
-
-
-def _options(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return args[1] if len(args) > 1 else kwargs["options"]
 
 
 def _read_raw(options: Any) -> bool:
@@ -171,7 +170,7 @@ def _with_body(
     args: tuple[Any, ...], kwargs: dict[str, Any], changes: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the call's arguments with `changes` in the JSON body; the caller's own objects stay as they are."""
-    options = copy.copy(_options(args, kwargs))
+    options = copy.copy(args[1] if len(args) > 1 else kwargs["options"])
     options.json_data = {**options.json_data, **changes}
     extra = options.extra_json
     if extra and not changes.keys().isdisjoint(extra):
@@ -184,25 +183,21 @@ def _with_body(
 def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Once per attempt: put our headers on the built request, beside those that the user set."""
     request = wrapped(*args, **kwargs)
-    operation = context.scope().operation
-    if operation.__class__ is Operation and not operation.closed:
+    operation = scope().operation
+    if type(operation) is Operation and not operation.closed:
         try:
-            _stamp(operation, request)
+            headers = operation.next_attempt().headers
+            request.extensions[EXTENSION] = operation
+            if headers:
+                operation.added = put(request.headers, headers)
         except Exception as fault:
             faults.note("openai.build_request", fault)
     return request
 
 
-def _stamp(operation: Operation, request: Any) -> None:
-    attempt = operation.next_attempt()
-    request.extensions[EXTENSION] = operation
-    if attempt.headers:
-        operation.added = put(request.headers, attempt.headers)
-
-
 def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An attempt failed with a status: remember it for its row, whether or not another attempt follows."""
-    operation = context.scope().operation
+    operation = scope().operation
     if isinstance(operation, Operation):
         response = args[0] if args else kwargs.get("response")
         operation.note(http_status=getattr(response, "status_code", None), error="APIStatusError")
@@ -211,7 +206,7 @@ def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: di
 
 def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An attempt failed without a status: remember the transport's exception."""
-    operation = context.scope().operation
+    operation = scope().operation
     if isinstance(operation, Operation) and not kwargs.get("response") and not kwargs.get("response_headers"):
         error = sys.exc_info()[1]
         operation.note(error=type(error).__name__ if error is not None else None)

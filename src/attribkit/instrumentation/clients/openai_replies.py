@@ -51,14 +51,15 @@ def of_parsed(result: Any) -> Reply:
         return Reply(problem="the reply is not JSON" if isinstance(result, str) else None)
     get = facts.get
     usage, model, tier, response_id = get("usage"), get("model"), get("service_tier"), get("id")
-    return Reply._make(
+    return tuple.__new__(
+        Reply,
         (
             plain(usage) if usage is not None else None,
             model if type(model) is str else None,
             tier if type(tier) is str else None,
             response_id if type(response_id) is str else None,
             *_UNKNOWN,
-        )
+        ),
     )
 
 
@@ -83,7 +84,8 @@ def plain(value: Any) -> Any:
     for name in inner:
         item = raw.get(name)
         if item is not None:
-            raw[name] = plain(item)
+            flat = _inner.get(type(item)) == () and not item.__pydantic_extra__
+            raw[name] = item.__dict__ if flat else plain(item)
     return raw
 
 

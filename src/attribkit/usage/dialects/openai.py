@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attribkit.usage.counts import Meters, amount, count, part, split_input, split_output, usage_of
+from attribkit.usage.counts import MOST, Meters, amount, count, part, split_input, split_output, usage_of
 from attribkit.usage.model import NO_USAGE, Usage
 
 __all__ = ["from_chat", "from_duration", "from_embeddings", "from_images", "from_responses"]
@@ -20,8 +20,48 @@ _CACHED_ELSEWHERE = frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_
 """DeepSeek says the first, Moonshot and Together the second, Mistral the third, beside the totals."""
 
 
+_RARE_INPUT = ("audio_tokens", "image_tokens", "cache_write_tokens", "cache_creation_tokens")
+_RARE_OUTPUT = ("audio_tokens", "image_tokens")
+_NOTHING: dict[str, Any] = {}
+
+
+def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
+    """Read a payload of text tokens, cached or not, as nearly all are; None for any other. On every call's path."""
+    get = payload.get
+    asked, made = get("prompt_tokens_details") or _NOTHING, get("completion_tokens_details") or _NOTHING
+    if (
+        type(asked) is not dict
+        or type(made) is not dict
+        or any(map(asked.get, _RARE_INPUT))
+        or any(map(made.get, _RARE_OUTPUT))
+        or not _CACHED_ELSEWHERE.isdisjoint(payload)
+    ):
+        return None
+    prompt: Any = get("prompt_tokens")
+    completion: Any = get("completion_tokens")
+    cached: Any = asked.get("cached_tokens") or 0
+    reasoning: Any = made.get("reasoning_tokens") or 0
+    if not (type(prompt) is type(completion) is type(cached) is type(reasoning) is int):
+        return None
+    if not (0 <= cached <= prompt <= MOST and 0 <= completion <= MOST and 0 <= reasoning <= MOST):
+        return None
+    meters: tuple[tuple[str, int], ...]
+    if cached:
+        meters = (("input", prompt - cached), ("cache_read", cached), ("output", completion))
+        if cached == prompt or not completion:
+            meters = tuple(meter for meter in meters if meter[1])
+    elif prompt and completion:
+        meters = (("input", prompt), ("output", completion))
+    else:
+        meters = (("input", prompt),) if prompt else (("output", completion),) if completion else ()
+    return tuple.__new__(Usage, (meters, reasoning, True, (), None, None, None, None, None, None))
+
+
 def from_chat(payload: Mapping[str, Any]) -> Usage:
     """Read a Chat Completions usage object."""
+    plain = _plain_chat(payload)
+    if plain is not None:
+        return plain
     problems: list[str] = []
     prompt = count(payload, "prompt_tokens", problems)
     completion = count(payload, "completion_tokens", problems)

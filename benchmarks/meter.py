@@ -102,15 +102,19 @@ def memory(name: str) -> dict[str, float]:
 
     subject = subjects.SUBJECTS[name].start()
     block = workloads.WORKLOADS["chat"].prepare(subject)
-    with subject.scope():
-        block(1_000)
+
+    def calls(first: int, last: int) -> None:
+        for number in range(first, last):
+            with subject.scope(f"run-{number}"):
+                block(1)
+            if number % 1_000 == 0:
+                subject.settle()
         subject.settle()
         gc.collect()
-        before, objects = resident(), len(gc.get_objects())
-        for _ in range(10):
-            block(1_000)
-        subject.settle()
-        gc.collect()
+
+    calls(0, 5_000)  # until every cache is as large as it gets
+    before, objects = resident(), len(gc.get_objects())
+    calls(5_000, 15_000)
     return {"grown_mb": (resident() - before) / 1e6, "grown_objects": len(gc.get_objects()) - objects}
 
 

@@ -319,7 +319,7 @@ def print_table(results: dict[str, Any]) -> None:
             f"import attribkit: {found['import_ms']:.1f} ms CPU over a bare interpreter, {found['modules']} modules\n"
         )
     if rows := results.get("memory"):
-        print("Memory after 10,000 calls, over that after 1,000:\n")
+        print("Memory that 10,000 more calls leave, each of another workflow run:\n")
         table(
             ["with", "MB", "objects"],
             [[titles[row["subject"]], f"{row['grown_mb']:+.2f}", f"{row['grown_objects']:+d}"] for row in rows],

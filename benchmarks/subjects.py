@@ -25,7 +25,7 @@ class Subject:
         """Return what goes into `invoke(config=...)`."""
         return None
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self, workflow_id: str = "0197-8d2e") -> AbstractContextManager[Any]:
         """Return what stands around every block."""
         return nullcontext()
 
@@ -84,8 +84,10 @@ class Attribkit(Subject):
         self.provider = settings.get("tracer_provider")
         attribkit.instrument(**settings)
 
-    def scope(self) -> AbstractContextManager[Any]:
-        return self._attribkit.attributed(tenant_id="acme", workflow="onboarding", workflow_id="0197-8d2e", team="cs")
+    def scope(self, workflow_id: str = "0197-8d2e") -> AbstractContextManager[Any]:
+        return self._attribkit.attributed(
+            tenant_id="acme", workflow="onboarding", workflow_id=workflow_id, cost_center="R42"
+        )
 
     def settle(self) -> None:
         if self.provider is not None:

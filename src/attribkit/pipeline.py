@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -218,7 +218,7 @@ class Operation:
     reservation: object | None = None
     span: CallSpan | None = None
     attempt: Attempt | None = None
-    added: Sequence[str] = ()
+    added: Headers = ()
     """The headers that are ours on the request under way; one that the user had set is not among them."""
     closed = False
     _attempts = 0
@@ -414,7 +414,7 @@ class Operation:
         meters = tuple((name, count) for name, count in (("input", asked), ("output", answered)) if count)
         return Usage(
             meters,
-            estimated=f"cut after {reply.chunks} chunks: 4 characters a token, at least a token a chunk",
+            estimated=f"cut after {reply.chunks} chunks: a token for 4 characters, going by the last chunk, and at least 1",
         )
 
     def _end(self, status: CallStatus, reply: Reply, usage: Usage, cost: Cost, error: str | None = None) -> None:

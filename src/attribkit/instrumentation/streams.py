@@ -1,83 +1,111 @@
-"""Proxies of streams: they forward every item and close the operation exactly once."""
+"""Proxies of streams: they forward every item and close the operation exactly once.
+
+A chunk costs little more than being handed on: what is needed of a stream is its first item, its latest one and their
+number, and these stay in the proxy's own frame.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 from attribkit import faults
 from attribkit.calls import CallStatus, Reply
 from attribkit.pipeline import Operation
 
-__all__ = ["Reading", "watch", "watch_async"]
+__all__ = ["Items", "watch", "watch_async"]
 
 
-class Reading(Protocol):
-    """What one client's stream items add up to."""
+class Items(Protocol):
+    """How one client's stream items are read."""
 
-    def read(self, item: Any) -> bool:
-        """Take one item in. True when it is nothing but the usage that we asked for."""
+    def only_usage(self, item: Any) -> bool:
+        """Return whether an item holds nothing but the usage that we asked for."""
 
-    def reply(self) -> Reply:
-        """Return the facts read so far."""
+    def reply(self, first: Any, latest: Any, count: int) -> Reply:
+        """Return the facts of a stream of which so much has been read."""
 
 
-def _taken(reading: Reading, item: Any) -> bool:
+def _read(items: Items, first: Any, latest: Any, count: int) -> Reply:
     try:
-        return reading.read(item)
+        return items.reply(first, latest, count) if count else Reply()
     except Exception as fault:
         faults.note("stream.read", fault)
-        return False
+        return Reply(chunks=count)
 
 
-def watch(items: Iterator[Any], operation: Operation, reading: Reading) -> Iterator[Any]:
-    """Forward `items`; finish `operation` when they end, abandon it when nobody wants the rest."""
-    operation.streaming(reading.reply)
-    return _watch(items, operation, reading)
+def _seen_by(proxy: Any, items: Items, frame_of: Callable[[Any], Any]) -> Callable[[], Reply]:
+    """Return a function that tells what `proxy` has forwarded so far; it does not keep the proxy alive."""
+    reference = weakref.ref(proxy)
+
+    def seen() -> Reply:
+        proxy = reference()
+        frame = frame_of(proxy) if proxy is not None else None
+        local = frame.f_locals if frame is not None else {}
+        return _read(items, local.get("first"), local.get("item"), local.get("count", 0))
+
+    return seen
 
 
-def _watch(items: Iterator[Any], operation: Operation, reading: Reading) -> Iterator[Any]:
-    hides = operation.hides_usage_chunk
-    fresh = True
+def watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterator[Any]:
+    """Forward `source`; finish `operation` when it ends, abandon it when nobody wants the rest."""
+    proxy = _watch(source, operation, items)
+    operation.streaming(_seen_by(proxy, items, lambda proxy: proxy.gi_frame))
+    return proxy
+
+
+def _watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterator[Any]:
+    first = item = None
+    count = 0
+    hides = items.only_usage if operation.hides_usage_chunk else None
     try:
-        for item in items:
-            only_usage = _taken(reading, item)
-            if fresh:
-                fresh = False
-                operation.first_chunk()
-            if not (only_usage and hides):
+        for item in source:
+            first, count = item, 1
+            operation.first_chunk()
+            if hides is None or not hides(item):
                 yield item
+            break
+        if hides is None:
+            for count, item in enumerate(source, 2):
+                yield item
+        else:
+            for count, item in enumerate(source, 2):
+                if not hides(item):
+                    yield item
     except GeneratorExit:
-        operation.abandon(reading.reply())
+        operation.abandon(_read(items, first, item, count))
         raise
     except BaseException as error:
-        operation.abandon(reading.reply(), "error", type(error).__name__)
+        operation.abandon(_read(items, first, item, count), "error", type(error).__name__)
         raise
-    operation.finish(reading.reply())
+    operation.finish(_read(items, first, item, count))
 
 
-def watch_async(items: AsyncIterator[Any], operation: Operation, reading: Reading) -> AsyncIterator[Any]:
+def watch_async(source: AsyncIterator[Any], operation: Operation, items: Items) -> AsyncIterator[Any]:
     """The same for an async stream."""
-    operation.streaming(reading.reply)
-    return _watch_async(items, operation, reading)
+    proxy = _watch_async(source, operation, items)
+    operation.streaming(_seen_by(proxy, items, lambda proxy: proxy.ag_frame))
+    return proxy
 
 
-async def _watch_async(items: AsyncIterator[Any], operation: Operation, reading: Reading) -> AsyncIterator[Any]:
-    hides = operation.hides_usage_chunk
-    fresh = True
+async def _watch_async(source: AsyncIterator[Any], operation: Operation, items: Items) -> AsyncIterator[Any]:
+    first = item = None
+    count = 0
+    hides = items.only_usage if operation.hides_usage_chunk else None
     try:
-        async for item in items:
-            only_usage = _taken(reading, item)
-            if fresh:
-                fresh = False
+        async for item in source:
+            if not count:
+                first = item
                 operation.first_chunk()
-            if not (only_usage and hides):
+            count += 1
+            if hides is None or not hides(item):
                 yield item
     except GeneratorExit:
-        operation.abandon(reading.reply())  # `items` closes when it is let go, as it would without us
+        operation.abandon(_read(items, first, item, count))  # `source` closes when it is let go, as it would without us
         raise
     except BaseException as error:
         status: CallStatus = "cancelled" if type(error).__name__ == "CancelledError" else "error"
-        operation.abandon(reading.reply(), status, type(error).__name__)
+        operation.abandon(_read(items, first, item, count), status, type(error).__name__)
         raise
-    operation.finish(reading.reply())
+    operation.finish(_read(items, first, item, count))

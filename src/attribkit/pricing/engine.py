@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache, partial, reduce
+from functools import cache
 from time import time_ns
 from typing import Any
 
@@ -31,7 +31,6 @@ _TEXT_INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
 _TEXT_OUTPUT = ("output", "reasoning_apart")
 _multiply, _add = PRICES.multiply, PRICES.add
 _new = tuple.__new__
-_line = partial(_new, CostLine)
 
 _Prices = dict[str, Decimal]
 _Key = tuple[str | None, str | None, str | None, str | None, str | None, str | None, bool]
@@ -364,19 +363,19 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
     assert prices is not None
     if entry.steps:
         prices = _step(prices, entry.steps, usage.input_tokens)
-    meters = usage[0]
-    names, counts = zip(*meters, strict=True) if meters else ((), ())
-    units: tuple[Any, ...] = tuple(map(prices.get, names))
-    if None in units:
-        meter, quantity = meters[units.index(None)]
-        return Cost.unknown(
-            f"no price of {entry.name} for {quantity} {meter}",
-            price_version=entry.version,
-            stated_usd=usage.stated_usd,
-        )
-    amounts = tuple(map(_multiply, units, counts))
-    lines = tuple(map(_line, zip(names, counts, units, amounts, strict=True)))
-    total = reduce(_add, amounts, _ZERO)
+    total = _ZERO
+    lines = []
+    for meter, quantity in usage[0]:
+        unit = prices.get(meter)
+        if unit is None:
+            return Cost.unknown(
+                f"no price of {entry.name} for {quantity} {meter}",
+                price_version=entry.version,
+                stated_usd=usage.stated_usd,
+            )
+        usd = _multiply(unit, quantity)
+        lines.append(_new(CostLine, (meter, quantity, unit, usd)))
+        total = _add(total, usd) if total else usd
     at_list: Decimal | None = total
     if entry.list_prices is not None:
         at_list = _at_list(usage, entry)
@@ -387,7 +386,7 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
         status, reason = "free", "every meter of this call has a price of 0"
     return _new(
         Cost,
-        (total, status, lines, entry.version, reason, at_list, usage[8], entry.name, entry.date),
+        (total, status, tuple(lines), entry.version, reason, at_list, usage[8], entry.name, entry.date),
     )
 
 

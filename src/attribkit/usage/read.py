@@ -39,8 +39,11 @@ def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | N
             return NO_USAGE
         if type(payload) is not dict and not isinstance(payload, Mapping):
             return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
-        reader = _reader_for(payload, provider, api)
-        usage = _from_wrapper(payload, provider, api) if reader is None else reader(payload)
+        if "prompt_tokens" in payload:
+            usage = _CHAT.get(provider, _from_chat)(payload)
+        else:
+            reader = _reader_for(payload, provider, api)
+            usage = _from_wrapper(payload, provider, api) if reader is None else reader(payload)
         if usage[0] or usage[8] is not None or not usage[2]:
             return usage
         return usage._replace(known=False, problems=("every token count is 0 or absent",))

@@ -21,27 +21,29 @@ def _encode(name: str) -> bytes:
     return encoded
 
 
-def put(there: Any, ours: Headers) -> list[str]:
-    """Set each of `ours` that is not there yet; return the names that were set."""
-    kind = there.__class__
+def put(there: Any, ours: Headers) -> Headers:
+    """Set each of `ours` that is not there yet; return those that were set."""
+    kind = type(there)
     fast = _fast.get(kind)
     if fast is None:
         fast = _fast[kind] = _keeps_a_plain_list(kind)
-    added = []
     if fast:
-        rows = there._list
+        rows, fresh = there._list, []
         names = b"\n".join(map(_lower_name, rows))
         for name, value in ours:
             key = _encoded.get(name) or _encode(name)
-            if key not in names or key not in names.split(b"\n"):
-                rows.append((key, key, value.encode()))
-                added.append(name)
-        return added
+            if key in names:  # perhaps as a part of another name: look closer
+                break
+            fresh.append((key, key, value.encode()))
+        else:
+            rows += fresh
+            return ours
+    added = []
     for name, value in ours:
         if name not in there:
             there[name] = value
-            added.append(name)
-    return added
+            added.append((name, value))
+    return tuple(added)
 
 
 def _keeps_a_plain_list(kind: Any) -> bool:

@@ -14,7 +14,7 @@ from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.openai_replies import (
-    Reading,
+    StreamItems,
     counted,
     kind_of,
     of_parsed,
@@ -240,12 +240,12 @@ def _operation_of(response: Any) -> Operation | None:
 
 def _stream(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
-    return items if operation is None else watch(items, operation, Reading())
+    return items if operation is None else watch(items, operation, StreamItems())
 
 
 def _stream_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
-    return items if operation is None else watch_async(items, operation, Reading())
+    return items if operation is None else watch_async(items, operation, StreamItems())
 
 
 def _close(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

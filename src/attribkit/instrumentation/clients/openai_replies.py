@@ -8,17 +8,14 @@ from typing import Any, get_args
 
 from attribkit.calls import LLMCall, Reply
 
-__all__ = ["Reading", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
+__all__ = ["StreamItems", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
 
 _SCALARS = frozenset((int, type(None), str, float, bool))
 _UNKNOWN = Reply()[4:]
+_NOTHING: dict[str, Any] = {}
 _KINDS_KEPT = 512
 _kinds: dict[type, str] = {}
 _inner: dict[type, tuple[str, ...]] = {}
-
-_ENDED = frozenset(
-    {"response.completed", "response.incomplete", "response.failed", "thread.run.completed", "thread.run.incomplete"}
-)
 
 
 def kind_of(result: Any) -> str:
@@ -117,61 +114,45 @@ def counted(call: LLMCall, result: Any) -> Mapping[str, Any] | None:
     return None
 
 
-class Reading:
-    """What the events of an OpenAI stream add up to: chat chunks, Responses events, run events."""
+class StreamItems:
+    """How the events of an OpenAI stream are read: chat chunks, Responses events, run events."""
 
-    __slots__ = ("characters", "chunks", "model", "response_id", "tier", "usage")
+    @staticmethod
+    def only_usage(item: Any) -> bool:
+        """Return whether an item is the chunk that `include_usage` adds."""
+        facts = item.__dict__
+        return not facts.get("choices", True) and facts.get("usage") is not None
 
-    def __init__(self) -> None:
-        self.chunks = 0
-        self.characters = 0
-        self.usage: Any = None
-        self.model: Any = None
-        self.tier: Any = None
-        self.response_id: Any = None
-
-    def read(self, item: Any) -> bool:
-        facts = item if type(item) is dict else item.__dict__
-        self.chunks += 1
-        choices = facts.get("choices")
-        if choices:
-            if self.response_id is None:
-                self._state(facts)
-            delta = choices[0].__dict__.get("delta")
-            if delta is not None:
-                content = delta.__dict__.get("content")
-                if type(content) is str:
-                    self.characters += len(content)
-            if facts.get("usage") is not None:
-                self._state(facts)
-            return False
-        if facts.get("usage") is not None:
-            self._state(facts)
-            return choices is not None
-        kind = facts.get("type") or facts.get("event")
-        if kind in _ENDED or (self.response_id is None and kind is not None):
-            inner = facts.get("response") or facts.get("data")
-            if inner is not None:
-                self._state(inner if isinstance(inner, dict) else getattr(inner, "__dict__", {}))
-        if type(facts.get("delta")) is str:
-            self.characters += len(facts["delta"])
-        return False
-
-    def _state(self, facts: Mapping[str, Any]) -> None:
-        self.usage = facts.get("usage") or self.usage
-        self.model = facts.get("model") or self.model
-        self.tier = facts.get("service_tier") or self.tier
-        self.response_id = facts.get("id") or self.response_id
-
-    def reply(self) -> Reply:
+    @staticmethod
+    def reply(first: Any, latest: Any, count: int) -> Reply:
+        """Return the facts of the latest item, completed with those of the first: a cut stream has no other."""
+        end, begin = of_parsed(_holder(latest)), of_parsed(_holder(first))
         return Reply(
-            plain(self.usage) if self.usage is not None else None,
-            _text(self.model),
-            _text(self.tier),
-            _text(self.response_id),
-            chunks=self.chunks,
-            characters=self.characters,
+            end.usage,
+            end.model or begin.model,
+            end.service_tier or begin.service_tier,
+            end.response_id or begin.response_id,
+            chunks=count,
+            characters=_length(latest) * count,
         )
+
+
+def _holder(item: Any) -> Any:
+    """Return what of an event holds usage, model and id: the event itself, or the response or run inside it."""
+    if isinstance(item, dict):
+        return item.get("response") or item.get("data") or item
+    facts = getattr(item, "__dict__", _NOTHING)
+    return facts.get("response") or facts.get("data") or item
+
+
+def _length(item: Any) -> int:
+    """Return how many characters of text an event brings. Only the length is read."""
+    facts = getattr(item, "__dict__", _NOTHING)
+    text = facts.get("delta")
+    choices = facts.get("choices")
+    if choices:
+        text = getattr(getattr(choices[0], "delta", None), "content", None)
+    return len(text) if isinstance(text, str) else 0
 
 
 def of_text(text: str) -> Reply:

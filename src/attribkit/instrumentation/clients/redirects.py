@@ -23,10 +23,10 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         if isinstance(operation, Operation):
             try:
                 if pipeline.gateways.match(str(url)) is not operation.target.route:
-                    for name in operation.added:
+                    for name, _ in operation.added:
                         headers.pop(name, None)
             except Exception as fault:
-                for name in operation.added:
+                for name, _ in operation.added:
                     headers.pop(name, None)
                 faults.note("redirect", fault)
         return headers

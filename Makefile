@@ -14,12 +14,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "installing attribkit and the demo's libraries into $(VENV) ..."
-	$(PIP) -e '.[demo]'
+	@$(PIP) -e '.[demo]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "installing attribkit and the test tools into $(VENV) ..."
-	$(PIP) -e '.[test]'
+	@$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo

@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 COMMANDS: dict[str, Row] = {
     "report": Row("attribkit.cli.report", "Spend, calls and tokens by tenant or any other field."),
+    "doctor": Row("attribkit.cli.doctor", "What is patched and what is not; gateways, prices, ledger, settings."),
     "demo": Row("attribkit.cli.demo", "A LangGraph agent for three tenants, run with attribkit off and on."),
 }
 

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ledger.made import record
+
 from attribkit.ledger import open_ledger
+from attribkit.ledger.writer import LedgerSink
 
 TESTS = Path(__file__).parent.parent
 SPOOL = ".spool"
@@ -33,3 +36,19 @@ def ids_in(url: str) -> list[str]:
 
 def spools(db: Path) -> list[Path]:
     return sorted(Path(f"{db}{SPOOL}").glob("*.jsonl"))
+
+
+_shared: LedgerSink
+
+
+def begin(url: str) -> LedgerSink:
+    """Open the sink of this process, for `take` in it and its children."""
+    global _shared
+    _shared = LedgerSink(url)
+    return _shared
+
+
+def take(_: int) -> str:
+    call = record()
+    _shared.finished(call)
+    return call.call_id

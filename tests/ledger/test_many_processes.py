@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ledger.made import record
-from ledger.processes import ids_in, spools, start
+from ledger.processes import begin, ids_in, spools, start, take
 
 from attribkit.ledger.writer import LedgerSink
 
@@ -38,6 +38,14 @@ def test_a_regular_end_leaves_nothing_waiting(db: Path) -> None:
     worker.communicate()
     assert spools(db) == []
     assert len(ids_in(f"sqlite:///{db}")) == 50
+
+
+def test_calls_that_end_with_the_interpreter_are_kept_and_do_not_hold_it_up(db: Path) -> None:
+    worker = start(f"sqlite:///{db}", "end-late", 5)
+    printed = worker.communicate(timeout=30)[0].split()
+    assert worker.returncode == 0
+    assert len(printed) == 6
+    assert ids_in(f"sqlite:///{db}") == sorted(printed)
 
 
 def test_killed_at_any_moment_every_returned_call_is_there_once(db: Path) -> None:
@@ -177,39 +185,20 @@ def test_a_fork_in_the_middle_of_traffic_loses_nothing(db: Path) -> None:
     assert spools(db) == []
 
 
-_shared: LedgerSink | None = None
-
-
-def _take(number: int) -> str:
-    assert _shared is not None
-    call = record()
-    _shared.finished(call)
-    return call.call_id
-
-
-def _begin(url: str) -> None:
-    global _shared
-    _shared = LedgerSink(url)
-
-
 def test_pool_workers_that_never_clean_up_lose_nothing(db: Path) -> None:
-    global _shared
-    _shared = LedgerSink(f"sqlite:///{db}")
-    try:
-        _shared.finished(record())
-        with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
-            taken = list(pool.map(_take, range(60)))
-        assert _shared.flush()
-    finally:
-        _shared.close()
-        _shared = None
-    assert set(taken) < set(ids_in(f"sqlite:///{db}"))
-    assert spools(db) == []
+    sink = begin(f"sqlite:///{db}")
+    sink.finished(record())
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
+        taken = list(pool.map(take, range(60)))
+    sink.close()
+    assert spools(db) == [], "the parent has moved what they left"
+    found = ids_in(f"sqlite:///{db}")
+    assert set(taken) < set(found) and len(found) == 61
 
 
 def test_spawned_workers_write_to_the_same_ledger(db: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=_begin, initargs=(f"sqlite:///{db}",)) as pool:
-        taken = list(pool.map(_take, range(40)))
+    with ProcessPoolExecutor(2, mp_context=context, initializer=begin, initargs=(f"sqlite:///{db}",)) as pool:
+        taken = list(pool.map(take, range(40)))
     assert ids_in(f"sqlite:///{db}") == sorted(taken)
     assert spools(db) == []

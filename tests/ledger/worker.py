@@ -14,13 +14,15 @@ from ledger.made import record
 from attribkit.ledger import writer
 from attribkit.ledger.writer import LedgerSink
 
-out = os.fdopen(os.dup(1), "wb", buffering=0)
+
+def say(text: str) -> None:
+    os.write(1, f"{text}\n".encode())
 
 
 def take(sink: LedgerSink, **changes: object) -> None:
     call = record(**changes)
     sink.finished(call)
-    out.write(f"{call.call_id}\n".encode())
+    say(call.call_id)
 
 
 def main() -> None:
@@ -47,14 +49,27 @@ def main() -> None:
         writer.PERIOD = 3600
         for _ in range(number):
             take(sink)
-        out.write(b"ready\n")
+        say("ready")
         time.sleep(3600)
+    elif deed == "end-late":  # calls that end when the interpreter goes down, after everything that runs at exit
+
+        class Late:
+            def __init__(self, take: object) -> None:
+                self.itself, self.take = self, take
+
+            def __del__(self) -> None:
+                self.take()  # type: ignore[operator]
+
+        import builtins
+
+        builtins.late = [Late(lambda: take(sink)) for _ in range(number)]  # type: ignore[attr-defined]
+        take(sink)
     elif deed == "fork-and-die":  # a child that outlives its parent
         writer.PERIOD = 3600
         for _ in range(number):
             take(sink)
         if os.fork() == 0:
-            out.write(f"child {os.getpid()}\n".encode())
+            say(f"child {os.getpid()}")
             signal.pause()
         os.kill(os.getpid(), signal.SIGKILL)
     else:

@@ -177,8 +177,8 @@ class LedgerSink:
             self._complaints.append(text)  # logged off the app's path
 
     def _rouse(self) -> None:
-        """Wake the thread, or start it."""
-        if self._parking:
+        """Wake the thread, or start it; not at the end of the interpreter, where a start would wait for ever."""
+        if self._parking or _at_end:
             return
         self._unmoved = 0
         self._asleep = False
@@ -190,7 +190,7 @@ class LedgerSink:
         try:
             thread.start()
         except RuntimeError:
-            # No more threads, or the interpreter is going down: close() at exit, or the next process, moves the lines.
+            # The machine gives no more threads: close() at exit, or the next process, moves the lines.
             return
         self._thread = thread, stop
 
@@ -401,7 +401,8 @@ class LedgerSink:
             thread, stop = running
             stop.set()
             self._wake.set()
-            thread.join(_PARK_PATIENCE)
+            if thread is not threading.current_thread():  # which ends other objects' lives too
+                thread.join(_PARK_PATIENCE)
 
     def before_fork(self) -> None:
         """Stop the thread, so that no connection is open across the fork and no lock is held by it.
@@ -426,6 +427,7 @@ class LedgerSink:
 
 
 _sinks: weakref.WeakSet[LedgerSink] = weakref.WeakSet()
+_at_end = False
 
 
 @cache
@@ -434,5 +436,7 @@ def _close_at_exit() -> None:
 
 
 def _close_all() -> None:
+    global _at_end
+    _at_end = True
     for sink in list(_sinks):
         sink.close(_AT_EXIT)

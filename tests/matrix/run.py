@@ -26,14 +26,18 @@ class Row(NamedTuple):
 
 
 OPENAI = ("tests/openai_sdk", "tests/instrumentation")
-CHAINS = ("tests/langchain",)
+CHAINS = ("tests/chains",)
 TABLE = (
     Row("openai-1.40", ("openai==1.40.*", "httpx<0.28"), OPENAI),
     Row("openai-1.109", ("openai==1.109.*",), OPENAI),
     Row("openai-2", ("openai==2.*",), OPENAI),
     Row("openai-3", ("openai==3.*",), OPENAI),
     Row("langchain-0.3", ("langchain-core==0.3.*", "langchain-openai==0.3.*", "langgraph==0.3.*"), CHAINS),
-    Row("langchain-1.0", ("langchain-core==1.0.*", "langchain-openai==1.0.*", "langgraph==1.0.*", "langchain==1.0.*"), CHAINS),
+    Row(
+        "langchain-1.0",
+        ("langchain-core==1.0.*", "langchain-openai==1.0.*", "langgraph==1.0.*", "langgraph-checkpoint==3.*"),
+        CHAINS,
+    ),
     Row("langchain-1", ("langchain-core==1.*", "langchain-openai==1.*", "langgraph==1.*", "langchain==1.*"), CHAINS),
 )
 

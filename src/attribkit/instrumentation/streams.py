@@ -67,10 +67,10 @@ def _watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterato
                 yield item
             break
         if hides is None:
-            for count, item in enumerate(source, 2):
+            for count, item in enumerate(source, 2):  # noqa: B007 - read when the stream ends
                 yield item
         else:
-            for count, item in enumerate(source, 2):
+            for count, item in enumerate(source, 2):  # noqa: B007 - read when the stream ends
                 if not hides(item):
                     yield item
     except GeneratorExit:

@@ -205,9 +205,9 @@ def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: di
 
 
 def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An attempt failed without a status: remember the transport's exception."""
+    """An attempt failed and another follows: remember the transport's exception, unless a status says more."""
     operation = scope().operation
-    if isinstance(operation, Operation) and not kwargs.get("response") and not kwargs.get("response_headers"):
+    if isinstance(operation, Operation) and operation.attempt is not None and operation.attempt.http_status is None:
         error = sys.exc_info()[1]
         operation.note(error=type(error).__name__ if error is not None else None)
     return wrapped(*args, **kwargs)

@@ -22,6 +22,7 @@ _timeouts = itertools.count(60)
 pytestmark = [  # the frameworks close their clients when they like
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings"),  # of structured output in langchain-openai 1.0
 ]
 
 

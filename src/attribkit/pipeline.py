@@ -414,7 +414,7 @@ class Operation:
         meters = tuple((name, count) for name, count in (("input", asked), ("output", answered)) if count)
         return Usage(
             meters,
-            estimated=f"cut after {reply.chunks} chunks: a token for 4 characters, going by the last chunk, and at least 1",
+            estimated=f"cut after {reply.chunks} chunks: for each, a token for 4 characters of the last, and at least 1",
         )
 
     def _end(self, status: CallStatus, reply: Reply, usage: Usage, cost: Cost, error: str | None = None) -> None:

@@ -50,6 +50,7 @@ class Route(Protocol):
     host: str
     stream_usage: bool
     body_apis: frozenset[str]
+    reads_reply: bool
 
     def headers(self, attribution: Attribution) -> Headers: ...
     def call_headers(self, ids: CallIds) -> Headers: ...
@@ -220,6 +221,8 @@ class Operation:
     attempt: Attempt | None = None
     added: Headers = ()
     """The headers that are ours on the request under way; one that the user had set is not among them."""
+    reply_headers: Mapping[str, str] | None = None
+    """The headers of the reply, where the gateway says something of its own there."""
     closed = False
     _attempts = 0
     _seen: Any = None
@@ -303,6 +306,8 @@ class Operation:
         """Close with a whole reply."""
         if self._close():
             try:
+                if self.reply_headers is not None:
+                    reply = reply._replace(headers=self.reply_headers)
                 usage, cost = self._priced(reply)
                 self._end("ok", reply, usage, cost)
             except Exception as error:
@@ -414,7 +419,7 @@ class Operation:
         meters = tuple((name, count) for name, count in (("input", asked), ("output", answered)) if count)
         return Usage(
             meters,
-            estimated=f"cut after {reply.chunks} chunks: for each, a token for 4 characters of the last, and at least 1",
+            estimated=f"cut after {reply.chunks} chunks: a token for 4 characters of the last, at least 1, for each",
         )
 
     def _end(self, status: CallStatus, reply: Reply, usage: Usage, cost: Cost, error: str | None = None) -> None:

@@ -189,7 +189,8 @@ class Runtime:
 
     def start(self) -> None:
         """Put everything on."""
-        rows = catalog.patches(self.pipeline)
+        read_replies = any(route.reads_reply for route in self.gateways.routes)
+        rows = catalog.patches(self.pipeline, read_replies=read_replies)
         if self._telemetry is not None:
             rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)

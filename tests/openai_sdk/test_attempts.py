@@ -184,3 +184,16 @@ def test_a_spent_budget_keeps_the_call_from_the_wire(observe: Any) -> None:
     assert refusal.value.to_dict()["error"]["type"] == "budget_exceeded"
     assert len(seen.requests()) == 2
     assert [record.status for record in seen.records] == ["ok", "rejected", "ok"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_gateway_states_in_its_reply_is_kept_beside_ours(stream: bool, observe: Any, gateway: Any) -> None:
+    seen = observe(gateways={gateway.url: "litellm"})
+    reply = ask(seen.client(), "hi", stream=stream)
+    if stream:
+        list(reply)
+    (record,), (request,) = seen.records, seen.requests()
+    assert record.gateway_request_id == record.call_id == request.header("x-litellm-call-id")
+    assert record.cost.usd is not None
+    if not stream:
+        assert record.cost.stated_usd == request.cost_usd == record.cost.usd

@@ -80,13 +80,15 @@ class Silent:
     body_field: str | None = None
     request_id_header: ClassVar[str | None] = None
     """The response header that holds the gateway's own id of the request."""
+    echoes: ClassVar[bool] = False
+    """True when the id in its response headers is the one that we sent: it is on the row without being read back."""
     cost_header: ClassVar[str | None] = None
     """The response header that holds the gateway's own cost in USD."""
 
     def __init__(self, *, order: tuple[str, ...] = (), tiers: Mapping[str, str] = NOTHING) -> None:
         self.order = order or WELL_KNOWN
         self.tiers = dict(tiers)
-        self.reads_reply = self.request_id_header is not None or self.cost_header is not None
+        self.reads_reply = not self.echoes and (self.request_id_header is not None or self.cost_header is not None)
 
     def headers(self, attribution: Attribution) -> Headers:
         return ()

@@ -23,6 +23,7 @@ class Portkey(MetadataHeader):
     header: ClassVar[str] = "x-portkey-metadata"
     max_value: ClassVar[int] = 128
     request_id_header: ClassVar[str | None] = "x-portkey-trace-id"
+    echoes: ClassVar[bool] = True
 
     def _entries(self, attribution: Attribution) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []

@@ -13,6 +13,6 @@ GROUPS = ("openai", "redirects", "langchain", "telemetry")
 """What `hops={...: False}` can turn off."""
 
 
-def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
+def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ...]:
     """Return every row, clients first."""
-    return (*openai.patches(pipeline), *redirects.patches(pipeline), *langchain.patches())
+    return (*openai.patches(pipeline, read_replies=read_replies), *redirects.patches(pipeline), *langchain.patches())

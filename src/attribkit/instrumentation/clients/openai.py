@@ -195,6 +195,16 @@ def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: d
     return request
 
 
+def _process_response(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The reply is there: keep its headers for a gateway that says its own id or the cost in them."""
+    operation = scope().operation
+    if isinstance(operation, Operation):
+        route, response = operation.target.route, kwargs.get("response")
+        if route is not None and route.reads_reply and response is not None:
+            operation.reply_headers = response.headers
+    return wrapped(*args, **kwargs)
+
+
 def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """An attempt failed with a status: remember it for its row, whether or not another attempt follows."""
     operation = scope().operation
@@ -323,8 +333,12 @@ async def _follow_async(
     operation.finish(pieces.reply())
 
 
-def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
-    """Return the rows that lead every OpenAI client's calls through `pipeline`."""
+def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ...]:
+    """Return the rows that lead every OpenAI client's calls through `pipeline`.
+
+    `read_replies` is for gateways that say things in their response headers; without them it would be a patch for
+    nothing on every call.
+    """
     client = _Client(pipeline)
 
     def row(module: str, path: str, wrapper: Any, *, required: bool = True) -> Patch:
@@ -340,6 +354,11 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
         row(base, "SyncAPIClient._retry_request", _sleep_for_retry, required=False),  # before 1.60
         row(base, "AsyncAPIClient._retry_request", _sleep_for_retry, required=False),
+        *(
+            row(base, f"{cls}._process_response", _process_response, required=False)
+            for cls in ("SyncAPIClient", "AsyncAPIClient")
+            if read_replies
+        ),
         row(streams, "Stream.__stream__", _stream),
         row(streams, "AsyncStream.__stream__", _stream_async),
         row(streams, "Stream.close", _close),

@@ -95,7 +95,8 @@ class OpenSpans:
     """
 
     def __init__(self) -> None:
-        self._spans: dict[int, _Open] = {}
+        self.held: dict[int, _Open] = {}
+        """By span id; empty where no such instrumentor is at work."""
         self._family: dict[str, bool] = {}
         self._lock = threading.Lock()
         if hasattr(os, "register_at_fork"):
@@ -119,19 +120,19 @@ class OpenSpans:
         if theirs:
             context = span.get_span_context()
             with self._lock:
-                if len(self._spans) >= _MAX_OPEN:  # spans that nobody ends
-                    del self._spans[next(iter(self._spans))]
-                opened = self._spans[context.span_id] = _Open(span, context.trace_id, attribution)
+                if len(self.held) >= _MAX_OPEN:  # spans that nobody ends
+                    del self.held[next(iter(self.held))]
+                opened = self.held[context.span_id] = _Open(span, context.trace_id, attribution)
             _opened.set(opened)
 
     def ended(self, span: Any) -> None:
         """Forget `span`."""
-        if not self._spans:
+        if not self.held:
             return
         with self._lock:
-            gone = self._spans.pop(span.context.span_id, None)
+            gone = self.held.pop(span.context.span_id, None)
             if gone is not None and gone.shared and not gone.claimed:
-                for one in self._spans.values():
+                for one in self.held.values():
                     if one.shared and one.claimed and one.trace_id == gone.trace_id:
                         one.claimed = False  # the call that took it was the other one's
                         break
@@ -142,12 +143,12 @@ class OpenSpans:
         `trace_id` is that of the current span, 0 when there is none. None when no span fits. False when several fit:
         then one of them is the call's and no further span is needed, but none is taken at a guess, now or later.
         """
-        if not self._spans:
+        if not self.held:
             return None
         with self._lock:
             fitting = [
                 one
-                for one in self._spans.values()
+                for one in self.held.values()
                 if not one.claimed
                 and (not trace_id or one.trace_id == trace_id)
                 and _agree(one.attribution, attribution)

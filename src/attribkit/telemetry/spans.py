@@ -268,7 +268,7 @@ class CallSpans:
         if recording and scope_of(here) != names.SCOPE and is_inference(attributes_of(here)):
             return self._stamp(here, attribution)
         open_spans = self.open_spans
-        if open_spans is not None:
+        if open_spans is not None and open_spans.held:
             found = open_spans.claim(here.get_span_context().trace_id, attribution)
             if found is not None:
                 return self._stamp(found, attribution) if found else (NamedSpan(here) if recording else None)

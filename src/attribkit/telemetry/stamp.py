@@ -66,9 +66,10 @@ class AttributionProcessor:
 
     def on_end(self, span: Any) -> None:
         """Forget `span`, if it was remembered."""
-        if self._open_spans is not None:
+        open_spans = self._open_spans
+        if open_spans is not None and open_spans.held:
             try:
-                self._open_spans.ended(span)
+                open_spans.ended(span)
             except Exception as error:
                 faults.note("telemetry.stamp", error)
 

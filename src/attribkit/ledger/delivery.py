@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from attribkit.errors import LedgerError
+from attribkit.errors import LedgerBusy, LedgerError
 from attribkit.ledger.base import LedgerRow, LedgerStore, Loss
 from attribkit.ledger.lines import NewerLine, read_line
 from attribkit.ledger.spool import set_aside, spool_size, waiting
@@ -35,6 +35,8 @@ class Collected(NamedTuple):
     """Lines of orphans that could not be read; they are in the spool's rejected.txt."""
     behind: str | None = None
     """Why some lines are not in the store yet; None when all are."""
+    busy: bool = False
+    """The reason is a lock that another process holds: nothing is wrong, and the next visit may do."""
 
 
 def deliver(store: LedgerStore, lines: Iterable[bytes]) -> Delivered:
@@ -112,7 +114,7 @@ def collect(
         except NewerLine as error:
             behind = behind or f"{file.path} was written by a newer attribkit ({error}); upgrade this one"
         except LedgerError as error:
-            return Collected(rows, orphans, bad, str(error))
+            return Collected(rows, orphans, bad, str(error), isinstance(error, LedgerBusy))
         except OSError as error:
             behind = behind or f"{file.path}: {error.strerror or error}"
         finally:

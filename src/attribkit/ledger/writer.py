@@ -286,7 +286,7 @@ class LedgerSink:
             if done and self._file is not None:
                 done = self._move_file(self._file, deadline)
             if done and orphans:
-                self._move_orphans()
+                self._move_orphans(deadline)
             return done and not self._held
         except Exception as error:
             faults.note("ledger.writer", error)
@@ -324,11 +324,21 @@ class LedgerSink:
                 self._rejected += len(delivered.rejected)
                 return delivered
 
-    def _move_orphans(self) -> None:
+    def _move_orphans(self, deadline: float | None) -> None:
         self._orphans_at = time.monotonic() + _ORPHANS_EVERY
-        collected = collect(self._opened_store(), self.directory, orphans_only=True)
-        self._written += collected.rows
-        self._rejected += collected.rejected
+        pause = _FIRST_PAUSE
+        while True:
+            collected = collect(self._opened_store(), self.directory, orphans_only=True)
+            self._written += collected.rows
+            self._rejected += collected.rejected
+            if not collected.busy:
+                break
+            self._retries += 1
+            if self._parking or (deadline is not None and time.monotonic() >= deadline):
+                self._orphans_at = 0.0
+                return
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
         if collected.behind:
             self._disk_error("orphans", collected.behind)
 

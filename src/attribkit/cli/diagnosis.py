@@ -56,14 +56,17 @@ class Instrumentor(NamedTuple):
     """A distribution's name; with a star at its end, all that begin so."""
     calls: str
     """Of which calls its spans are: the SDK's, the framework's, or both."""
+    but: str = ""
+    """What attribkit cannot do about it."""
 
 
+_LATE = "; on the Responses API it opens its span after the call, which then has two"
 INSTRUMENTORS = (
     Instrumentor("opentelemetry-instrumentation-openai-v2", "OpenAI SDK"),
     Instrumentor("opentelemetry-instrumentation-genai-*", "OpenAI SDK and LangChain, one span between them"),
-    Instrumentor("opentelemetry-instrumentation-openai", "OpenAI SDK (Traceloop)"),
+    Instrumentor("opentelemetry-instrumentation-openai", "OpenAI SDK (Traceloop)", _LATE),
     Instrumentor("opentelemetry-instrumentation-langchain", "LangChain (Traceloop)"),
-    Instrumentor("traceloop-sdk", "OpenAI SDK and LangChain, one span between them"),
+    Instrumentor("traceloop-sdk", "OpenAI SDK and LangChain, one span between them", _LATE),
     Instrumentor("openinference-instrumentation-openai", "OpenAI SDK"),
     Instrumentor("openinference-instrumentation-langchain", "LangChain"),
     Instrumentor("langfuse", "OpenAI SDK and LangChain, where the app uses its wrapper or callback"),
@@ -312,7 +315,7 @@ def _instrumentors(diagnosis: Diagnosis) -> None:
             if name == stem or (stem != known.package and name.startswith(stem)):
                 said = (
                     f"{installed[name]}; writes spans of: {known.calls}. attribkit puts attribution and cost on its "
-                    "span of a call and opens none of its own for it"
+                    f"span of a call and opens none of its own for it{known.but}"
                 )
                 diagnosis.say("other instrumentors", name, "ok", said)
                 found.append({"package": name, "version": installed[name], "calls": known.calls})

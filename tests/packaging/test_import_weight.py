@@ -1,0 +1,51 @@
+"""What `import attribkit` loads, and what it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import attribkit
+
+HEAVY = (
+    *("openai", "httpx", "httpx2", "langchain_core", "langgraph", "anthropic", "litellm"),
+    *("opentelemetry.sdk", "opentelemetry.trace", "sqlite3", "duckdb", "psycopg", "redis"),
+    *("pydantic", "pydantic_settings", "wrapt", "rich", "typer", "orjson", "asyncio", "logging", "attribkit.runtime"),
+)
+
+
+def loaded(script: str) -> set[str]:
+    """Return the modules of a fresh interpreter after `script`, those that it begins with left out."""
+    code = f"import sys; before = set(sys.modules)\n{script}\nprint(*sorted(set(sys.modules) - before))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+def test_import_is_light() -> None:
+    assert loaded("import attribkit") & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "with attribkit.attributed(tenant_id='a'): attribkit.current()",
+        "attribkit.entrypoint('w', tenant_id='t')(lambda t: attribkit.current())('a')",
+        "attribkit.carry(print)",
+        "attribkit.inject({})",
+        "attribkit.price({'prompt_tokens': 1}, model='gpt-4.1')",
+        "attribkit.Budget('b', limit='1')",
+    ],
+)
+def test_so_is_what_needs_no_patch(use: str) -> None:
+    assert loaded(f"import attribkit\n{use}") & (set(HEAVY) - {"logging"}) == set()
+
+
+def test_instrument_loads_no_client_and_no_database() -> None:
+    clients = {"openai", "httpx", "httpx2", "langchain_core", "opentelemetry.sdk", "sqlite3", "rich", "typer", "duckdb"}
+    assert loaded("import attribkit; attribkit.instrument()") & clients == set()
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(attribkit, name) is not None for name in attribkit.__all__)

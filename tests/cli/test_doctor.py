@@ -201,7 +201,7 @@ def test_rows_that_wait_are_counted_and_not_moved(doctor: Any, tmp_path: Path) -
     ran = doctor("--json", "--ledger", url)
     ledger = ran.facts["ledger"]
     assert (ran.code, ledger["rows"], ledger["waiting"]) == (0, None, 2)
-    assert any("1 lines are no records" in text for text in ran.facts["warnings"])
+    assert any("lines that are no records: 1" in text for text in ran.facts["warnings"])
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["1.jsonl", "costs.db.spool"]
 
 

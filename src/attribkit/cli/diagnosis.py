@@ -380,14 +380,14 @@ def _ledger(settings: Settings, url: Any, diagnosis: Diagnosis) -> None:
     elif state.rows is None:
         diagnosis.say("ledger", url, "note", f"{state.path}: not there yet; the first model call makes it")
     else:
-        diagnosis.say("ledger", url, "ok", f"{state.path}: {state.rows} rows")
+        diagnosis.say("ledger", url, "ok", f"{state.path}, rows: {state.rows}")
     if state.waiting:
-        said = f"{state.waiting} rows in {state.spool}; the next report or the next process moves them into the ledger"
+        said = f"rows in {state.spool}: {state.waiting}; the next report or the next process moves them into the ledger"
         diagnosis.say("ledger", "waiting", "note", said)
     for why in state.unread:
         diagnosis.say("ledger", "waiting", "warning", f"{state.spool}: {why}")
     if state.set_aside:
-        said = f"{state.set_aside} lines that no ledger could take are in {state.spool}/{REJECTED}"
+        said = f"lines that no ledger could take, in {state.spool}/{REJECTED}: {state.set_aside}"
         diagnosis.say("ledger", "set aside", "warning", said)
     for loss in state.losses:
         said = (

@@ -70,7 +70,7 @@ def ledger_state(url: str, *, spool_dir: str | None = None) -> LedgerState:
         spool,
         rows,
         len(calls),
-        tuple(f"{count} lines {why}" for why, count in unread.items()),
+        tuple(f"{why}: {count}" for why, count in unread.items()),
         _count(os.path.join(spool, REJECTED)),
         tuple(sorted(losses.values(), key=lambda loss: loss.since_ns)),
         error,
@@ -97,13 +97,13 @@ def _lines(spool: str) -> Iterator[LedgerRow | Loss | str]:
                     try:
                         yield read_line(line.decode())
                     except NewerLine:
-                        yield "were written by a newer attribkit; upgrade this one"
+                        yield "lines of a newer attribkit, to be read after an upgrade"
                     except Exception:  # garbage can fail in any way
-                        yield "are no records; they are put aside when the others are moved"
+                        yield "lines that are no records"
         except FileNotFoundError:
             continue  # moved in this moment
         except OSError as error:
-            yield f"of {name} cannot be read: {error.strerror or error}"
+            yield f"files that cannot be read ({error.strerror or error})"
 
 
 def _not_in(store: LedgerStore, calls: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:

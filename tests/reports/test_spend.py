@@ -17,7 +17,7 @@ from ledger.made import cost, record
 
 from attribkit.cost import Cost
 from attribkit.errors import ConfigurationError
-from attribkit.ledger.base import Loss
+from attribkit.ledger.base import ROW_FIELDS, Loss
 from attribkit.ledger.memory import MemoryLedger
 from attribkit.reports.periods import instant, nanoseconds
 from attribkit.reports.queries import KNOWN_FIELDS, spend
@@ -74,7 +74,7 @@ def test_without_fields_there_is_only_the_total(ledger: MemoryLedger) -> None:
 
 
 def test_every_known_field_can_be_asked_for(ledger: MemoryLedger) -> None:
-    for field in KNOWN_FIELDS:
+    for field in (*KNOWN_FIELDS, *ROW_FIELDS):
         report = spend(ledger, by=(field,))
         assert sum((row.spend.cost for row in report.rows), Decimal(0)) == report.total.cost, field
 

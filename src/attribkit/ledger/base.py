@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from attribkit.attribution import WELL_KNOWN, Attribution
 from attribkit.money import from_pico
 
-__all__ = ["COLUMNS", "Group", "LedgerRow", "LedgerStore", "Loss", "Question", "Where"]
+__all__ = ["COLUMNS", "ROW_FIELDS", "Group", "LedgerRow", "LedgerStore", "Loss", "Question", "Where"]
 
 
 class LedgerRow(NamedTuple):
@@ -121,6 +121,14 @@ class LedgerRow(NamedTuple):
 
 _JSON = ("dimensions", "meters", "usage_problems", "cost_lines")
 COLUMNS: tuple[str, ...] = LedgerRow._fields
+ROW_FIELDS = (
+    *WELL_KNOWN,
+    *("provider", "gateway", "host", "api", "client", "region", "status", "http_status", "error", "hop"),
+    *("requested_model", "served_model", "requested_tier", "served_tier"),
+    *("cost_status", "cost_reason", "price_version", "priced_as", "price_date", "usage_estimated"),
+    *("operation_id", "call_id", "trace_id", "response_id", "gateway_request_id"),
+)
+"""Columns that a question can group by or ask for."""
 
 Where = Mapping[str, str | Sequence[str | None] | None]
 """Field to the value it must have, or to several of which it must have one. None is "not set"."""
@@ -131,7 +139,7 @@ class Question(NamedTuple):
 
     Fields, in `by` and `where`: any well-known attribution field, any free dimension (`dimensions.NAME` where a name
     means something else here), `model` (served, else requested), `service_tier` (the same), `day`, `hour` and
-    `month` of the start (UTC), and the text columns of a row (provider, gateway, host, api, status, hop, ...).
+    `month` of the start (UTC), and `ROW_FIELDS`.
     """
 
     by: tuple[str, ...] = ()

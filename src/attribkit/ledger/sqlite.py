@@ -12,9 +12,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from attribkit.attribution import WELL_KNOWN
 from attribkit.errors import ConfigurationError
-from attribkit.ledger.base import COLUMNS, Group, LedgerRow, Loss, Question
+from attribkit.ledger.base import COLUMNS, ROW_FIELDS, Group, LedgerRow, Loss, Question
 from attribkit.storage.sqlite import SqliteDatabase
 
 __all__ = ["SqliteLedger"]
@@ -32,13 +31,6 @@ _CALCULATED = {
     "day": "strftime('%Y-%m-%d', started_ns / 1000000000, 'unixepoch')",
     "month": "strftime('%Y-%m', started_ns / 1000000000, 'unixepoch')",
 }
-_STORED = (
-    *WELL_KNOWN,
-    *("provider", "gateway", "host", "api", "client", "region", "status", "http_status", "error", "hop"),
-    *("requested_model", "served_model", "requested_tier", "served_tier"),
-    *("cost_status", "cost_reason", "price_version", "priced_as", "price_date", "usage_estimated"),
-    *("operation_id", "call_id", "trace_id", "response_id", "gateway_request_id"),
-)
 _FREE = re.compile(r"(?:dimensions\.)?([A-Za-z0-9_.\-]{1,64})")
 
 
@@ -153,16 +145,16 @@ def expression(field: str) -> str:
     """Return the SQL of a field. Raises ConfigurationError for a name that no field can have."""
     if field in _CALCULATED:
         return _CALCULATED[field]
-    if field in _STORED:
+    if field in ROW_FIELDS:
         return field
     free = _FREE.fullmatch(field)
     if free is None:
         raise ConfigurationError(
             f"{field!r} cannot be a field: use letters, digits, '_', '.' and '-', at most 64; or one of "
-            f"{', '.join((*_CALCULATED, *_STORED))}",
+            f"{', '.join((*_CALCULATED, *ROW_FIELDS))}",
             name="by",
             value=field,
-            allowed=(*_CALCULATED, *_STORED),
+            allowed=(*_CALCULATED, *ROW_FIELDS),
         )
     return f"json_extract(dimensions, '$.\"{free[1]}\"')"
 

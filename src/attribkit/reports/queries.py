@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from attribkit.attribution import WELL_KNOWN
 from attribkit.errors import ConfigurationError
-from attribkit.ledger.base import Group, LedgerStore, Question, Where
+from attribkit.ledger.base import ROW_FIELDS, Group, LedgerStore, Question, Where
 from attribkit.money import from_pico
 from attribkit.reports.periods import nanoseconds
 
@@ -19,7 +19,7 @@ KNOWN_FIELDS = (
     *WELL_KNOWN,
     *("model", "provider", "gateway", "host", "api", "status", "hop", "service_tier", "day", "hour", "month"),
 )
-"""Fields that a report can group by; any other name is a free dimension."""
+"""The fields that are offered to group by; further columns can be too, and any other name is a free dimension."""
 
 
 class Spend(NamedTuple):
@@ -164,7 +164,12 @@ def _check(by: tuple[str, ...], top: int | None, sort: str) -> None:
 def _check_dimensions(store: LedgerStore, question: Question, groups: list[Group]) -> None:
     """Refuse a field that no call has: it is a slip of the pen, and the report would be one empty group."""
     for index, field in enumerate(question.by):
-        if field in KNOWN_FIELDS or not groups or any(group.key[index] is not None for group in groups):
+        if (
+            field in KNOWN_FIELDS
+            or field in ROW_FIELDS
+            or not groups
+            or any(group.key[index] is not None for group in groups)
+        ):
             continue
         anywhere = store.query(Question(by=(field,)))
         if all(group.key[0] is None for group in anywhere):

@@ -8,6 +8,20 @@ from typing import Any, NamedTuple
 __all__ = ["Nested", "enter", "leave"]
 
 
+_context: Any = None
+_set_span_in_context: Any = None
+
+
+def _load() -> Any:
+    """Import the API once; an import statement on each step costs as much as the step."""
+    global _context, _set_span_in_context
+    from opentelemetry import context
+    from opentelemetry.trace import set_span_in_context
+
+    _context, _set_span_in_context = context, set_span_in_context
+    return context
+
+
 class Nested(NamedTuple):
     """What `leave` needs to undo one `enter`."""
 
@@ -18,10 +32,9 @@ class Nested(NamedTuple):
 
 def enter(span: Any) -> Nested:
     """Make `span` the current span: spans that start from now on become its children."""
-    from opentelemetry import context, trace
-
+    context = _context or _load()
     before = context.get_current()
-    entered = trace.set_span_in_context(span, before)
+    entered = _set_span_in_context(span, before)
     return Nested(context.attach(entered), entered, before)
 
 
@@ -32,8 +45,7 @@ def leave(nested: Nested) -> None:
     log a stack trace for it: there, what was current before is set again if ours is still in force, and anything else
     is left alone.
     """
-    from opentelemetry import context
-
+    context = _context or _load()
     runtime = getattr(context, "_RUNTIME_CONTEXT", None)
     if runtime is not None:
         try:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from attribkit.attribution import WELL_KNOWN, Attribution, shortened
 from attribkit.calls import CallRecord
-from attribkit.ledger.base import COLUMNS, LedgerRow, Loss
-from attribkit.money import from_pico, to_pico, usd_text
+from attribkit.ledger.base import LedgerRow, Loss
+from attribkit.money import to_pico, usd_text
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS
 
 __all__ = ["NewerLine", "line_of", "loss_line", "read_line", "row_of"]
 
 T = TypeVar("T")
 
-# A line is a JSON array: [1, a row's columns in their order], with meters and cost lines as they are instead of as
-# text; or [1, "lost", [a Loss]]. A change of meaning takes the next number; lines of older numbers stay readable.
+# A line is a JSON array: [1, [what is new for each call], [what many calls share], {meters}, [cost lines]]. What they
+# share ends in the well-known attribution fields and the free dimensions as JSON text. Or [1, "lost", [a Loss]].
+# A change of meaning takes the next number; lines of older numbers stay readable.
 _FORMAT = 1
 _START = f"[{_FORMAT},"
 _LOST = f'{_START}"lost",'
-_METERS, _LINES = COLUMNS.index("meters"), COLUMNS.index("cost_lines")
-_STARTED = COLUMNS.index("started_ns")
-_PLAIN = frozenset((str, int, float, bool, type(None)))
+_OWN, _SHARED = 14, 24
 
 _MOST = 2**63 - 1
 _LONG_LINE, _LONGEST_TEXT = 32_768, 4_096
@@ -61,37 +60,56 @@ def line_of(record: CallRecord) -> bytes:
     """Return the record as one line of JSON, with its newline."""
     usage, cost, attribution = record[25], record[26], record[27]
     usd, status, lines, version, reason, listed, stated, priced_as, price_date = cost[:9]
+    if stated is None:
+        stated = usage.stated_usd
+    charged = None if usd is None else str(usd)
     fields = _attributions.get(attribution)
     if fields is None:
         fields = _kept(_attributions, attribution, _attribution_values(attribution))
-    if stated is None:
-        stated = usage[8]
-    charged = None if usd is None else to_pico(usd)
-    tokens = _tokens(usage[0], usage[1]) if usage[2] else _NO_TOKENS
     values = [
         _FORMAT,
-        *record[:25],
-        record[28],
-        *fields,
-        *tokens,
+        [
+            record[0],
+            record[1],
+            record[23],
+            record[24],
+            *record[2:6],
+            record[21],
+            record[22],
+            usage[1],
+            charged,
+            charged if listed is usd else None if listed is None else str(listed),
+            None if stated is None else str(stated),
+        ],
+        [
+            *record[6:21],
+            record[28],
+            usage[2],
+            _encode(usage[3]) if usage[3] else None,
+            usage[9],
+            status,
+            reason,
+            version,
+            priced_as,
+            price_date,
+            *fields,
+        ],
         dict(usage[0]),
-        usage[9],
-        _encode(usage[3]) if usage[3] else None,
-        charged,
-        charged if listed is usd else None if listed is None else to_pico(listed),
-        None if stated is None else to_pico(stated),
-        status,
-        reason,
-        version,
-        priced_as,
-        price_date,
         [[name, count, str(price), str(amount)] for name, count, price, amount in lines],
     ]
     try:
         return orjson.dumps(values, str, orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a count beyond 64 bits, a lone surrogate, a key that is no text
-        values[_METERS + 1] = {str(name): count for name, count in usage.meters}
-        return f"{_encode(values)}\n".encode()
+        return f"{_encode(_plain(values))}\n".encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with counts beyond 64 bits, which orjson would read as floats, and odd keys as text."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return str(value) if type(value) is int and not -_MOST <= value <= _MOST else value
 
 
 def loss_line(loss: Loss) -> bytes:
@@ -117,47 +135,94 @@ def read_line(line: str) -> LedgerRow | Loss:
         values = orjson.loads(line)
     except ValueError:
         values = json.loads(line)  # lone surrogates, and what is no JSON at all
-    if len(values) != len(COLUMNS) + 1:
+    _, own, facts, meters, cost_lines = values
+    if not isinstance(own, list) or not isinstance(meters, dict) or not isinstance(cost_lines, list):
         raise ValueError("it is not a whole line")
-    values = values[1:]
-    meters, lines = values[_METERS], values[_LINES]
-    if not isinstance(meters, dict) or not isinstance(lines, list):
-        raise ValueError("it is not a whole line")
-    values[_METERS], values[_LINES] = _text(meters) if meters else None, _text(lines)
-    if not _PLAIN.issuperset(map(type, values)):
-        values = [value if type(value) in _PLAIN else _text(value) for value in values]
-    if not isinstance(values[0], str) or not values[0] or type(values[_STARTED]) is not int:
-        raise ValueError("it has no call_id or no start")
-    if "\\ud" in line or len(line) > _LONG_LINE:
-        values = [value if at in (_METERS, _LINES) else _short(_storable(value)) for at, value in enumerate(values)]
-    row = LedgerRow._make(values)
-    if max(value for value in values if isinstance(value, int)) > _MOST:
-        row = _bounded(row)
-    return row
+    try:
+        key = tuple(facts)
+        shared = _read.get(key)
+    except TypeError:
+        if not isinstance(facts, list):
+            raise ValueError("it is not a whole line") from None
+        facts = [_text(value) if isinstance(value, (list, dict)) else value for value in facts]
+        key, shared = tuple(facts), None
+    if shared is None:
+        shared = _kept(_read, key, _Shared.of(facts))
+    if len(line) > _LONG_LINE:
+        own = [_short(value) for value in own]
+    call_id, operation_id, trace_id, span_id, attempt, started, duration, first_chunk, *own = own
+    response_id, request_id, reasoning, usd, listed, stated = own
+    if type(reasoning) is not int:
+        reasoning = int(reasoning)
+    if type(call_id) is not str or not call_id or type(started) is not int or type(attempt) is not int:
+        raise ValueError("it has no call_id, no start or no attempt")
+    cost_pico = _pico(usd)
+    verdict = shared.verdict
+    if usd is not None and cost_pico is None:
+        verdict = ("unpriced", f"{usd_text(Decimal(usd))} USD is more than a ledger row can hold", *verdict[2:])
+    return tuple.__new__(
+        LedgerRow,
+        (
+            *(call_id, operation_id, attempt, started, duration, first_chunk),
+            *shared.call,
+            *(_storable(response_id), _storable(request_id), trace_id, span_id),
+            *shared.attribution,
+            *(_tokens(meters, reasoning) if shared.known else _NO_TOKENS),
+            _text(meters) if meters else None,
+            *shared.usage,
+            cost_pico,
+            cost_pico if listed == usd else _pico(listed),
+            _pico(stated),
+            *verdict,
+            _text(cost_lines),
+        ),
+    )
 
 
-def _bounded(row: LedgerRow) -> LedgerRow:
-    """Return the row without the numbers that no ledger column can hold; a cost that is too much is no price."""
-    fits = {name: None for name, value in row._asdict().items() if isinstance(value, int) and abs(value) > _MOST}
-    if "cost_pico" in fits and row.cost_pico is not None:
-        too_much = f"{usd_text(from_pico(row.cost_pico))} USD is more than a ledger row can hold"
-        row = row._replace(cost_status="unpriced", cost_reason=too_much)
-    return row._replace(**fits)
+class _Shared(NamedTuple):
+    """What many lines share, in the order of a row's columns."""
+
+    call: tuple[Any, ...]
+    """client to error"""
+    attribution: tuple[Any, ...]
+    """hop, the well-known fields, the dimensions"""
+    known: bool
+    usage: tuple[Any, ...]
+    """estimated, problems"""
+    verdict: tuple[Any, ...]
+    """the cost's status, reason, price version, catalog row and its date"""
+
+    @classmethod
+    def of(cls, facts: list[Any]) -> _Shared:
+        if len(facts) != _SHARED + len(WELL_KNOWN) + 1:
+            raise ValueError("it is not a whole line")
+        facts = [_short(_storable(value)) for value in facts]
+        batch, stream, status, http_status, error, hop, known, problems, estimated = facts[10:19]
+        return cls(
+            call=(*facts[:10], int(batch), int(stream), status, http_status, error),
+            attribution=(hop, *facts[_SHARED:]),
+            known=known,
+            usage=(estimated, problems),
+            verdict=tuple(facts[19:_SHARED]),
+        )
+
+
+_read: dict[tuple[Any, ...], _Shared] = {}
 
 
 _NO_TOKENS = (None,) * 6
 
 
-def _tokens(meters: tuple[tuple[str, int | Decimal], ...], reasoning: int) -> tuple[int | None, ...]:
-    """Return input, output, cache read, the two cache writes and reasoning."""
+def _tokens(meters: dict[str, Any], reasoning: int) -> tuple[int | None, ...]:
+    """Return input, output, cache read, the two cache writes and reasoning; a count beyond 64 bits as None."""
     tokens_in = tokens_out = cache_read = write_5m = write_1h = 0
-    for name, quantity in meters:
+    for name, quantity in meters.items():
+        count = quantity if type(quantity) is int else int(Decimal(quantity))
         if name == "input":
-            tokens_in += int(quantity)
+            tokens_in += count
         elif name in _OUTPUT:
-            tokens_out += int(quantity)
+            tokens_out += count
         elif name in _INPUT:
-            count = int(quantity)
             tokens_in += count
             if name in _CACHE_READ:
                 cache_read += count
@@ -165,13 +230,15 @@ def _tokens(meters: tuple[tuple[str, int | Decimal], ...], reasoning: int) -> tu
                 write_5m = count
             elif name == "cache_write_1h":
                 write_1h = count
-    return tokens_in, tokens_out, cache_read, write_5m, write_1h, reasoning
+    if max(tokens_in, tokens_out, reasoning) <= _MOST and min(tokens_in, tokens_out, reasoning) >= -_MOST:
+        return tokens_in, tokens_out, cache_read, write_5m, write_1h, reasoning
+    return tuple(map(_bounded_int, (tokens_in, tokens_out, cache_read, write_5m, write_1h, reasoning)))
 
 
 def _text(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
-    except TypeError:
+    except TypeError:  # a lone surrogate
         return _encode(value)
 
 
@@ -184,6 +251,22 @@ def _storable(value: Any) -> Any:
 
 def _short(value: Any) -> Any:
     return shortened(value, _LONGEST_TEXT) if isinstance(value, str) else value
+
+
+def _bounded_int(value: int) -> int | None:
+    return value if -_MOST <= value <= _MOST else None
+
+
+def _pico(usd: str | None) -> int | None:
+    if usd is None:
+        return None
+    whole, _, fraction = usd.partition(".")
+    if len(fraction) <= 12:
+        try:
+            return _bounded_int(int(f"{whole}{fraction:0<12}"))
+        except ValueError:  # 1E-9 and the like
+            pass
+    return _bounded_int(to_pico(Decimal(usd)))
 
 
 def _loss(line: str) -> Loss:

@@ -46,9 +46,17 @@ def instrument(**settings: Any) -> Report:
     of pyproject.toml, in that order; docs/settings.md lists them. Idempotent: a second call changes nothing. Returns a
     report of every patch. Raises ConfigurationError for a setting that cannot be used.
     """
-    from attribkit import runtime
+    import gc
 
-    return runtime.instrument(settings)
+    collects = gc.isenabled()
+    gc.disable()  # while our modules are loaded, so that it does not walk the app's whole heap for them
+    try:
+        from attribkit import runtime
+
+        return runtime.instrument(settings)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def uninstrument() -> None:

@@ -144,7 +144,7 @@ class _Telemetry:
             return result
 
         return (
-            Patch("opentelemetry.trace", "set_tracer_provider", set_tracer_provider, "telemetry", "opentelemetry-api"),
+            Patch("opentelemetry.trace", "_set_tracer_provider", set_tracer_provider, "telemetry", "opentelemetry-api"),
         )
 
 

@@ -112,6 +112,25 @@ def test_any_order(stranger: Any, order: tuple[str, ...]) -> None:
     assert class_dicts() == before
 
 
+def test_a_stranger_on_the_subclass_does_not_hide_the_calls(observe: Any) -> None:
+    """OpenInference wraps the inherited method on `OpenAI` itself, and so keeps the base class's original."""
+
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs)
+
+    before = class_dicts()
+    handle = wrapt.wrap_function_wrapper("openai", "OpenAI.request", wrapper)
+    seen = observe()
+    with attribkit.attributed(tenant_id="acme"):
+        seen.client().embeddings.create(model="text-embedding-3-small", input="x")
+    assert [request.attribution.get("tenant_id") for request in seen.requests()] == ["acme"]
+    assert len(seen.records) == 1
+    attribkit.uninstrument()
+    assert vars(openai.OpenAI)["request"] is handle
+    del openai.OpenAI.request
+    assert class_dicts() == before
+
+
 def test_twice_instrumented_is_once_counted(observe: Any) -> None:
     seen = observe()
     assert instrument().patches

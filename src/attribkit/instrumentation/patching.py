@@ -33,6 +33,9 @@ class Patch(NamedTuple):
     """The package whose version is reported."""
     required: bool = True
     """False for a target that only some versions have; without it the call is still right."""
+    own: bool = False
+    """True for a target that is wrapped only where the class itself has it: a stranger who has wrapped an inherited
+    method on a subclass calls the original past our wrapper on the base class."""
 
 
 class PatchState(NamedTuple):
@@ -113,7 +116,7 @@ class Patches:
 
     def _imported(self, module: Any) -> None:
         for row in self._rows:
-            if row.module == module.__name__ and self._states[row].status == "waiting":
+            if row.module == module.__name__ and row in self._states and self._states[row].status == "waiting":
                 self._apply(row)
 
     def _apply(self, row: Patch) -> None:
@@ -126,6 +129,9 @@ class Patches:
             for parent in parents:
                 owner = getattr(owner, parent)
             getattr(owner, name)
+            if row.own and name not in vars(owner):
+                self._states.pop(row, None)
+                return
         except AttributeError:
             self._note(row, "missing" if row.required else "unsupported", f"this version has no {row.path}")
             return

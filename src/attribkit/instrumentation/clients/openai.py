@@ -121,7 +121,7 @@ class _Client:
 
     def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         options = args[1] if len(args) > 1 else kwargs["options"]
-        operation = self.begin(instance, options, kwargs.get("stream") is True)
+        operation = None if _begun() else self.begin(instance, options, kwargs.get("stream") is True)
         if operation is None:
             return wrapped(*args, **kwargs)
         if operation.body is not None:
@@ -141,7 +141,7 @@ class _Client:
 
     async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         options = args[1] if len(args) > 1 else kwargs["options"]
-        operation = self.begin(instance, options, kwargs.get("stream") is True)
+        operation = None if _begun() else self.begin(instance, options, kwargs.get("stream") is True)
         if operation is None:
             return await wrapped(*args, **kwargs)
         if operation.body is not None:
@@ -158,6 +158,12 @@ class _Client:
         if operation.recorded:
             _settle(operation, result)
         return result
+
+
+def _begun() -> bool:
+    """Return whether this very request has begun already, in our wrapper on a subclass."""
+    operation = scope().operation
+    return type(operation) is Operation and operation.attempt is None and not operation.closed
 
 
 def _read_raw(options: Any) -> bool:
@@ -341,13 +347,17 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ..
     """
     client = _Client(pipeline)
 
-    def row(module: str, path: str, wrapper: Any, *, required: bool = True) -> Patch:
-        return Patch(module, path, wrapper, "openai", "openai", required)
+    def row(module: str, path: str, wrapper: Any, *, required: bool = True, own: bool = False) -> Patch:
+        return Patch(module, path, wrapper, "openai", "openai", required, own)
 
     base, streams, responses = "openai._base_client", "openai._streaming", "openai._response"
     return (
         row(base, "SyncAPIClient.request", client.request),
         row(base, "AsyncAPIClient.request", client.request_async),
+        row("openai", "OpenAI.request", client.request, own=True),
+        row("openai", "AsyncOpenAI.request", client.request_async, own=True),
+        row("openai", "AzureOpenAI.request", client.request, own=True),
+        row("openai", "AsyncAzureOpenAI.request", client.request_async, own=True),
         row(base, "BaseClient._build_request", _build_request),
         row(base, "BaseClient._should_retry", _should_retry, required=False),
         row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),

@@ -20,6 +20,7 @@ __all__ = [
     "attributed",
     "bound",
     "carry",
+    "conflicts",
     "current",
     "enter",
     "entrypoint",
@@ -103,11 +104,32 @@ def adopted(here: Scope, found: Mapping[str, str]) -> Scope:
     have = here.attribution
     tenant = found.get("tenant_id")
     if tenant and have.tenant_id and tenant != have.tenant_id:
+        _report_conflict()
         return Scope(have.without("tenant_id"), "none", here.operation)
     new = {key: value for key, value in found.items() if have.get(key) is None}
     if not new:
         return here
     return Scope(have.merged(new), "adopted", here.operation)
+
+
+_conflicts = 0
+
+
+def conflicts() -> int:
+    """Return how many times a scope and a framework's context named different tenants."""
+    return _conflicts
+
+
+def _report_conflict() -> None:
+    global _conflicts
+    _conflicts += 1
+    if _conflicts == 1:
+        import logging
+
+        logging.getLogger("attribkit").warning(
+            "an open scope and a framework's config name different tenants; such calls are recorded as unattributed, "
+            "and this is logged once"
+        )
 
 
 # -- opening a scope --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import attribkit
+from attribkit import context
 
 pytest.importorskip("langchain_openai")
 
@@ -111,11 +112,13 @@ def test_scope_fields_win_and_metadata_completes(seen: Any) -> None:
     assert dict(record.attribution.fields) == {"tenant_id": "acme", "workflow": "scope", "team": "t1"}
 
 
-def test_two_tenants_that_compete_are_none(seen: Any) -> None:
+def test_two_tenants_that_compete_are_none_and_reported(seen: Any) -> None:
+    before = context.conflicts()
     with attribkit.attributed(tenant_id="acme"):
         model(seen).invoke("hi", config={"metadata": {"tenant_id": "globex"}})
     assert tenants(seen) == [None]
     assert seen.records[0].hop == "none"
+    assert context.conflicts() > before
 
 
 def test_metadata_without_a_name_changes_nothing(seen: Any) -> None:

@@ -74,6 +74,8 @@ class _Client:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._urls: dict[int, tuple[Any, str, str]] = {}
+        self._hidden = False
+        """True once a call came by a subclass's own method: it may come by the base class's too."""
 
     def _base(self, client: Any, url: Any) -> tuple[Any, str, str]:
         """Return a client's base URL, its text and the provider behind it; remembered by the identity of the URL."""
@@ -121,7 +123,9 @@ class _Client:
 
     def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         options = args[1] if len(args) > 1 else kwargs["options"]
-        operation = None if _begun() else self.begin(instance, options, kwargs.get("stream") is True)
+        if self._hidden and _begun():
+            return wrapped(*args, **kwargs)
+        operation = self.begin(instance, options, kwargs.get("stream") is True)
         if operation is None:
             return wrapped(*args, **kwargs)
         if operation.body is not None:
@@ -139,9 +143,21 @@ class _Client:
             _settle(operation, result)
         return result
 
+    def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._hidden = True
+        return self.request(wrapped, instance, args, kwargs)
+
+    def request_async_on_subclass(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self._hidden = True
+        return self.request_async(wrapped, instance, args, kwargs)
+
     async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         options = args[1] if len(args) > 1 else kwargs["options"]
-        operation = None if _begun() else self.begin(instance, options, kwargs.get("stream") is True)
+        if self._hidden and _begun():
+            return await wrapped(*args, **kwargs)
+        operation = self.begin(instance, options, kwargs.get("stream") is True)
         if operation is None:
             return await wrapped(*args, **kwargs)
         if operation.body is not None:
@@ -354,10 +370,10 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ..
     return (
         row(base, "SyncAPIClient.request", client.request),
         row(base, "AsyncAPIClient.request", client.request_async),
-        row("openai", "OpenAI.request", client.request, own=True),
-        row("openai", "AsyncOpenAI.request", client.request_async, own=True),
-        row("openai", "AzureOpenAI.request", client.request, own=True),
-        row("openai", "AsyncAzureOpenAI.request", client.request_async, own=True),
+        row("openai", "OpenAI.request", client.request_on_subclass, own=True),
+        row("openai", "AsyncOpenAI.request", client.request_async_on_subclass, own=True),
+        row("openai", "AzureOpenAI.request", client.request_on_subclass, own=True),
+        row("openai", "AsyncAzureOpenAI.request", client.request_async_on_subclass, own=True),
         row(base, "BaseClient._build_request", _build_request),
         row(base, "BaseClient._should_retry", _should_retry, required=False),
         row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),

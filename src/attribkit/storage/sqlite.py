@@ -28,6 +28,9 @@ _JOURNAL_LEFT = 64 * 1024 * 1024
 _VERSIONS = "CREATE TABLE IF NOT EXISTS attribkit_schema (room TEXT PRIMARY KEY, version INTEGER NOT NULL)"
 
 
+_of_the_parent: list[sqlite3.Connection] = []
+
+
 class SqliteDatabase:
     """One SQLite file, or a database in memory, used by one thread at a time; opened at first use and again after
     `close()` or a fork.
@@ -56,7 +59,7 @@ class SqliteDatabase:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._depth = 0
-        self._inherited: sqlite3.Connection | None = None
+        self._inherited = False
         self._fork_lock = False
         let_go_at_fork(self, "connection")
 
@@ -114,6 +117,11 @@ class SqliteDatabase:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+
+    def __del__(self) -> None:
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()  # Python 3.13 warns of one that is not
 
     def _retried(self, work: Callable[[sqlite3.Connection], T]) -> T:
         deadline = time.monotonic() + self._patience
@@ -225,4 +233,5 @@ class SqliteDatabase:
         self._lock = threading.RLock()
         if self.path is not None and self._connection is not None:
             # Neither used nor closed here: SQLite allows neither in a child.
-            self._inherited, self._connection = self._connection, None
+            _of_the_parent.append(self._connection)
+            self._inherited, self._connection = True, None

@@ -230,7 +230,9 @@ def test_the_table_has_the_columns_of_the_row(tmp_path: Path) -> None:
     store.write([])
     list(store.records())
     store.close()
-    there = [row[1] for row in sqlite3.connect(tmp_path / "a.db").execute("PRAGMA table_info(attribkit_calls)")]
+    connection = sqlite3.connect(tmp_path / "a.db")
+    there = [row[1] for row in connection.execute("PRAGMA table_info(attribkit_calls)")]
+    connection.close()
     assert tuple(there) == COLUMNS
     assert set(WELL_KNOWN) <= set(COLUMNS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import threading
@@ -49,7 +50,7 @@ class LedgerStats(NamedTuple):
     written: int
     """Rows that this process has put into the ledger; those of dead processes that it found are among them."""
     spooled: int
-    """Calls that were safe on disk when they returned."""
+    """Calls that were written to the spool."""
     lost: int
     """Calls that no disk would take and that memory had no more room for."""
     locked_retries: int
@@ -98,7 +99,7 @@ class LedgerSink:
         self._retired: deque[SpoolFile] = deque()
         self._held: deque[bytes] = deque()
         self._torn = False
-        self._unmoved = 0
+        self._unmoved = self._depth = 0
         self._lost_since: int | None = None
         self._lost_unreported = 0
         self._complained: set[str] = set()
@@ -113,11 +114,18 @@ class LedgerSink:
         try:
             line = line_of(record)
             with self._lock:
-                if not self._append(line):
-                    self._hold(line)
+                self._depth += 1
+                try:
+                    if not self._append(line):
+                        self._hold(line)
+                finally:
+                    self._depth -= 1
                 self._unmoved += 1
-                if self._asleep or self._unmoved >= ROWS:
-                    self._rouse()
+                due = (self._asleep or self._unmoved >= ROWS) and not (self._depth or self._parking or _at_end)
+                if due:
+                    self._asleep, self._unmoved = False, 0
+            if due:
+                self._rouse()
         except Exception as error:
             self._lose(1)
             faults.note("ledger", error)
@@ -177,22 +185,22 @@ class LedgerSink:
             self._complaints.append(text)  # logged off the app's path
 
     def _rouse(self) -> None:
-        """Wake the thread, or start it; not at the end of the interpreter, where a start would wait for ever."""
-        if self._parking or _at_end:
-            return
-        self._unmoved = 0
-        self._asleep = False
+        """Wake the thread, or start it.
+
+        The caller has no lock: a thread that starts may collect garbage, end a call there, and want the lock before
+        its starter is let go on. Nor is one started at the end of the interpreter, where the start would wait for ever.
+        """
         if self._thread is not None:
             self._wake.set()
             return
         stop = threading.Event()
         thread = threading.Thread(target=self._run, args=(stop,), name="attribkit-ledger", daemon=True)
+        self._thread = thread, stop
         try:
             thread.start()
         except RuntimeError:
             # The machine gives no more threads: close() at exit, or the next process, moves the lines.
-            return
-        self._thread = thread, stop
+            self._thread = None
 
     # Off the app's path
 
@@ -216,8 +224,8 @@ class LedgerSink:
         """
         self.flush(timeout)
         self._park()
-        self._parking = False
         if not self._moving.acquire(timeout=_PARK_PATIENCE):
+            self._parking = False
             return
         try:
             with self._lock:
@@ -228,6 +236,7 @@ class LedgerSink:
                 self._retired.popleft().close(remove=False)
             self._close_store()
         finally:
+            self._parking = False
             self._moving.release()
 
     def stats(self) -> LedgerStats:
@@ -411,7 +420,7 @@ class LedgerSink:
             thread, stop = running
             stop.set()
             self._wake.set()
-            if thread is not threading.current_thread():  # which ends other objects' lives too
+            with contextlib.suppress(RuntimeError):  # it is this thread, or not started yet
                 thread.join(_PARK_PATIENCE)
 
     def before_fork(self) -> None:

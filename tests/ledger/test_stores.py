@@ -325,7 +325,7 @@ def test_a_database_is_let_go_of_around_a_fork(tmp_path: Path) -> None:
         ("clickhouse://h", "ClickHouse is not supported by this version"),
         ("oracle://h", "there is no such store; use sqlite:///PATH, memory://"),
         ("costs.db", "write sqlite:///costs.db"),
-        ("/var/lib/costs.db", "write sqlite:///var/lib/costs.db"),
+        ("/var/lib/costs.db", "write sqlite:////var/lib/costs.db"),
         ("sqlite://costs.db", "a SQLite URL is sqlite:/// and a path"),
         ("sqlite:///costs.db?mode=ro", "a SQLite URL is sqlite:/// and a path"),
     ],

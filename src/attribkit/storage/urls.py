@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ from attribkit.errors import ConfigurationError
 
 __all__ = ["DatabaseURL", "parse_url"]
 
-_SCHEME = re.compile(r"([a-z][a-z0-9+.\-]*):(?://)?(.*)", re.IGNORECASE | re.DOTALL)
 _LATER = {
     "postgresql": "PostgreSQL",
     "postgres": "PostgreSQL",
@@ -35,15 +33,15 @@ def parse_url(url: str, *, name: str = "ledger", schemes: Sequence[str] = ("sqli
     process. `name` is the setting that the error speaks of. Raises ConfigurationError; it never repeats what follows
     the scheme of a network URL, where a password can be.
     """
-    found = _SCHEME.fullmatch(url)
-    if found is None:
+    scheme, colon, rest = url.partition(":")
+    scheme, rest = scheme.lower(), rest.removeprefix("//")
+    if not colon or not scheme.replace("+", "").isalnum():
         raise ConfigurationError(
-            f"{name} {url!r} is no URL; for a file write sqlite:///{url.lstrip('/') or 'attribkit.db'}",
+            f"{name} {url!r} is no URL; for a file write sqlite:///{url or 'attribkit.db'}",
             name=name,
             value=url,
             allowed=schemes,
         )
-    scheme, rest = found[1].lower(), found[2]
     allowed = ", ".join("memory://" if one == "memory" else f"{one}:///PATH" for one in schemes)
     if scheme not in schemes:
         known = _LATER.get(scheme)

@@ -16,6 +16,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_id() -> str:
     """Return a fresh id as 32 hex digits; ids of one process sort by the millisecond, and nearly always below it."""
-    ms, below = divmod(time.time_ns(), 1_000_000)
-    bits = ms << 80 | 0x7 << 76 | (below * 4096 // 1_000_000) << 64 | 0x2 << 62 | _random.getrandbits(62)
-    return bits.to_bytes(16, "big").hex()  # a fifth of what formatting costs
+    ns = time.time_ns()
+    ms = ns // 1_000_000
+    high = ms << 16 | 0x7000 | (ns - ms * 1_000_000) >> 8  # 12 bits of what is below the millisecond
+    return (high << 64 | 0x8000_0000_0000_0000 | _random.getrandbits(62)).to_bytes(16, "big").hex()

@@ -195,7 +195,7 @@ class Runtime:
             rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)
         if "langchain" not in self._off:
-            self._undo.append(context.add_adopter(langchain.adopter()))
+            self._undo.append(langchain.adopt())
         atexit.register(self.settle)
 
     def report(self) -> Report:

@@ -29,7 +29,7 @@ class State(TypedDict, total=False):
     parts: Annotated[list[str], operator.add]
 
 
-_timeouts = itertools.count(60)
+_timeouts = itertools.count(1060)
 
 pytestmark = [  # the frameworks close their clients when they like
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

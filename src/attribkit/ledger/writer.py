@@ -260,6 +260,7 @@ class LedgerSink:
             if stop.is_set():
                 break
             if asleep and woken:
+                self._get_ready()
                 continue  # let a period's rows come together first
             with self._moving:
                 before = self._written
@@ -270,6 +271,17 @@ class LedgerSink:
                     self._close_store()
         with self._moving:
             self._close_store()
+
+    def _get_ready(self) -> None:
+        """Open the store beside the first call rather than in the middle of later ones. A store that does not open is
+        told about when rows are moved."""
+        with self._moving:
+            try:
+                self._opened_store()
+            except LedgerError:
+                pass
+            except Exception as error:
+                faults.note("ledger.writer", error)
 
     def _fall_asleep(self) -> bool:
         """Start a new file for the next call, and agree that it wakes this thread; False when one has just come."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import wrapt
 
 from attribkit import context, faults
 from attribkit.context import Scope, adopted, in_force, restored, well_known
 from attribkit.instrumentation.patching import Patch
 
-__all__ = ["adopter", "patches"]
+__all__ = ["adopt", "patches"]
 
 _NAMES = ("tenant_id", "workflow_id", "workflow")
 
@@ -22,21 +23,30 @@ def _named(metadata: object) -> dict[str, str] | None:
     return well_known(metadata)
 
 
-def adopter() -> Callable[[], Mapping[str, str] | None]:
-    """Return a function that reads the fields in the config of the runnable that is running here, if any."""
-    running: Any = None
+def adopt() -> Callable[[], None]:
+    """Adopt the fields in the config of the runnable that is running, from when LangChain is imported. Return what ends
+    that."""
+    undo: list[Callable[[], None]] = []
+    on = [True]
 
-    def fields() -> Mapping[str, str] | None:
-        nonlocal running
-        if running is None:
-            module = sys.modules.get("langchain_core.runnables.config")
-            running = getattr(module, "var_child_runnable_config", None)
-            if running is None:
-                return None
-        config = running.get()
-        return _named(config.get("metadata")) if config else None
+    def imported(module: Any) -> None:
+        running = getattr(module, "var_child_runnable_config", None)
+        if running is None or not on:
+            return
 
-    return fields
+        def fields() -> Mapping[str, str] | None:
+            config = running.get()
+            return _named(config.get("metadata")) if config else None
+
+        undo.append(context.add_adopter(fields))
+
+    def remove() -> None:
+        on.clear()
+        for each in undo:
+            each()
+
+    wrapt.register_post_import_hook(imported, "langchain_core.runnables.config")
+    return remove
 
 
 def _completed(metadata: object) -> Scope | None:

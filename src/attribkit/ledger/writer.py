@@ -253,6 +253,7 @@ class LedgerSink:
 
     def _run(self, stop: threading.Event) -> None:
         worked_at = time.monotonic()
+        self._get_ready()
         while True:
             asleep = self._asleep
             woken = self._wake.wait(_ORPHANS_EVERY if asleep else PERIOD)

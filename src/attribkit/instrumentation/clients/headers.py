@@ -11,14 +11,19 @@ __all__ = ["put"]
 
 _lower_name = itemgetter(1)
 _fast: dict[type, bool] = {}
-_encoded: dict[str, bytes] = {}
 
 
-def _encode(name: str) -> bytes:
-    encoded = name.encode()
-    if len(_encoded) < 256:
-        _encoded[name] = encoded
-    return encoded
+class _Encoded(dict[str, bytes]):
+    """Header names as bytes. A dialect has a handful of them; a template of the user's may have any."""
+
+    def __missing__(self, name: str) -> bytes:
+        if len(self) >= 1024:
+            self.clear()
+        self[name] = encoded = name.encode()
+        return encoded
+
+
+_encoded = _Encoded()
 
 
 def put(there: Any, ours: Headers) -> Headers:
@@ -28,14 +33,10 @@ def put(there: Any, ours: Headers) -> Headers:
     if fast is None:
         fast = _fast[kind] = _keeps_a_plain_list(kind)
     if fast:
-        rows, fresh = there._list, []
+        rows = there._list
         names = b"\n".join(map(_lower_name, rows))
-        for name, value in ours:
-            key = _encoded.get(name) or _encode(name)
-            if key in names:  # perhaps as a part of another name: look closer
-                break
-            fresh.append((key, key, value.encode()))
-        else:
+        fresh = [(_encoded[name], _encoded[name], value.encode()) for name, value in ours]
+        if not any(map(names.__contains__, map(_lower_name, fresh))):  # one inside another name is looked at below
             rows += fresh
             return ours
     added = []

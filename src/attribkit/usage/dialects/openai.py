@@ -20,30 +20,26 @@ _CACHED_ELSEWHERE = frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_
 """DeepSeek says the first, Moonshot and Together the second, Mistral the third, beside the totals."""
 
 
-_RARE_INPUT = ("audio_tokens", "image_tokens", "cache_write_tokens", "cache_creation_tokens")
-_RARE_OUTPUT = ("audio_tokens", "image_tokens")
-_NOTHING: dict[str, Any] = {}
+_INT = {int}
 
 
 def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
     """Read a payload of text tokens, cached or not, as nearly all are; None for any other. On every call's path."""
-    get = payload.get
-    asked, made = get("prompt_tokens_details") or _NOTHING, get("completion_tokens_details") or _NOTHING
-    if (
-        type(asked) is not dict
-        or type(made) is not dict
-        or any(map(asked.get, _RARE_INPUT))
-        or any(map(made.get, _RARE_OUTPUT))
-        or not _CACHED_ELSEWHERE.isdisjoint(payload)
-    ):
+    try:
+        prompt, completion = payload["prompt_tokens"], payload["completion_tokens"]
+        asked, made = payload["prompt_tokens_details"], payload["completion_tokens_details"]
+        # What the details say beside 0 and null: audio, images and predictions are not for here.
+        parts, shares = [*filter(None, asked.values())], [*filter(None, made.values())]
+        cached, reasoning = asked["cached_tokens"] if parts else 0, made["reasoning_tokens"] if shares else 0
+    except (KeyError, TypeError, AttributeError):
         return None
-    prompt: Any = get("prompt_tokens")
-    completion: Any = get("completion_tokens")
-    cached: Any = asked.get("cached_tokens") or 0
-    reasoning: Any = made.get("reasoning_tokens") or 0
-    if not (type(prompt) is type(completion) is type(cached) is type(reasoning) is int):
+    if (parts and parts != [cached]) or (shares and shares != [reasoning]):
+        return None
+    if {type(prompt), type(completion), type(cached), type(reasoning)} != _INT:
         return None
     if not (0 <= cached <= prompt <= MOST and 0 <= completion <= MOST and 0 <= reasoning <= MOST):
+        return None
+    if not _CACHED_ELSEWHERE.isdisjoint(payload):
         return None
     meters: tuple[tuple[str, int], ...]
     if cached:

@@ -258,9 +258,9 @@ def _ledger(settings: Settings) -> Any:
     if given is None:
         return None
     if isinstance(given, str):
-        from attribkit.ledger.writer import LedgerSink
+        from attribkit.ledger.open import open_sink
 
-        return LedgerSink(given, spool_dir=settings.spool_dir)
+        return open_sink(given, spool_dir=settings.spool_dir)
     if callable(getattr(given, "finished", None)):
         return given
     raise ConfigurationError(

@@ -26,8 +26,8 @@ _WORTH_A_BAR = 4_000_000
 @app.command()
 def report(
     ledger: Annotated[
-        str, typer.Option(envvar="ATTRIBKIT_LEDGER", help="The ledger's URL, e.g. sqlite:///attribkit.db.")
-    ] = "sqlite:///attribkit.db",
+        str | None, typer.Option(help="The ledger's URL, e.g. sqlite:///attribkit.db; that of the settings without it.")
+    ] = None,
     by: Annotated[str, typer.Option(help="Fields to group by, with commas: tenant_id,workflow,model,day,...")] = (
         "tenant_id"
     ),
@@ -41,7 +41,7 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print JSON; money is exact decimal text.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV; money is exact decimal text.")] = False,
     spool_dir: Annotated[
-        str | None, typer.Option(envvar="ATTRIBKIT_SPOOL_DIR", help="Where rows wait, if not beside the ledger.")
+        str | None, typer.Option(help="Where rows wait, if not beside the ledger; that of the settings without it.")
     ] = None,
 ) -> None:
     """Spend, calls and tokens by tenant or any other field.
@@ -53,6 +53,7 @@ def report(
     if json and csv:
         raise ConfigurationError("--json and --csv exclude each other; leave one out", name="--csv")
     fields = tuple(field.strip() for field in by.split(",") if field.strip())
+    ledger, spool_dir = _place(ledger, spool_dir)
     store = open_store(ledger, create=False, spool_dir=spool_dir)
     try:
         with _progress(_waiting(ledger, spool_dir)) as progress:
@@ -106,6 +107,20 @@ def _show(found: Report) -> None:
     console.print()
     for line in notes(found):
         console.print(line, highlight=False, markup=False)
+
+
+def _place(ledger: str | None, spool_dir: str | None) -> tuple[str, str | None]:
+    """Return the ledger and its spool: as asked, else as the settings say (environment, attribkit.toml, pyproject)."""
+    if ledger is not None and spool_dir is not None:
+        return ledger, spool_dir
+    from attribkit import settings
+
+    found = settings.load({})
+    if ledger is None:
+        if not isinstance(found.ledger, str):
+            raise ConfigurationError("the settings name no ledger; name one with --ledger URL", name="--ledger")
+        ledger = found.ledger
+    return ledger, spool_dir or found.spool_dir
 
 
 def _waiting(ledger: str, spool_dir: str | None) -> int:

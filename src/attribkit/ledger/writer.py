@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LedgerSink", "LedgerStats"]
 
-PERIOD = 5.0
+PERIOD = 15.0
 """Seconds between two visits to the ledger while calls come in. Reports read the spools too, so they do not wait."""
 ROWS = 1_000
 """Calls after which the next visit is due at once."""

@@ -124,6 +124,7 @@ class Pipeline:
         self.on_missing = on_missing
         self.missing = 0
         """Calls that lacked a required field."""
+        self._permits = bool(require) or guard is not None
         self._targets: dict[str, Target] = {}
         self._open: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._lock = threading.RLock()  # a garbage collection inside it may close another operation
@@ -147,29 +148,33 @@ class Pipeline:
         if self.tiers is not None:
             attribution = self.tiers.applied(attribution)
         operation = Operation(self, call, attribution, hop, self.target(call.url))
-        if not call.api:
+        if not call[2]:
             return operation
-        if self.require:
-            missing = [name for name in self.require if attribution.get(name) is None]
-            if missing:
-                self.missing += 1
-                if self.on_missing == "reject":
-                    refusal = AttributionRequired(missing, model=call.model)
-                    operation.reject(refusal)
-                    raise refusal
+        if self._permits:
+            self._permit(operation)
+        route, body = operation.target[0], call[6]
+        if route is not None and body is not None:
+            tier = attribution.get("tier")
+            if tier is not None or call.stream or call.api in route.body_apis:
+                operation.body = self._body(route, call, body, attribution, tier)
+        return operation
+
+    def _permit(self, operation: Operation) -> None:
+        """Hold a call against what it must carry and what may be spent. Raises, with the call recorded as rejected."""
+        call, attribution = operation.call, operation.attribution
+        missing = [name for name in self.require if attribution.get(name) is None]
+        if missing:
+            self.missing += 1
+            if self.on_missing == "reject":
+                lacking = AttributionRequired(missing, model=call.model)
+                operation.reject(lacking)
+                raise lacking
         if self.guard is not None:
             try:
                 operation.reservation = self.guard.reserve(call, attribution, operation.operation_id)
             except BudgetExceeded as refusal:
                 operation.reject(refusal)
                 raise
-        route = operation.target.route
-        body = call.body
-        if route is not None and body is not None:
-            tier = attribution.get("tier")
-            if tier is not None or call.stream or call.api in route.body_apis:
-                operation.body = self._body(route, call, body, attribution, tier)
-        return operation
 
     def _body(
         self, route: Route, call: LLMCall, body: Mapping[str, Any], attribution: Attribution, tier: str | None

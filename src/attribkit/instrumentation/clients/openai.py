@@ -14,6 +14,7 @@ from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.openai_replies import (
+    KINDS,
     StreamItems,
     counted,
     kind_of,
@@ -251,7 +252,7 @@ def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs:
 def _settle(operation: Operation, result: Any) -> None:
     """Close the operation with what came back, unless that is still to be read."""
     try:
-        kind = kind_of(result)
+        kind = KINDS.get(type(result)) or kind_of(result)
         if kind == "later" or (kind == "raw" and operation.call.stream):
             return  # its proxy closes the operation when it has been read
         reply = of_raw(result) if kind == "raw" else of_parsed(result)

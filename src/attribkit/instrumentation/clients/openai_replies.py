@@ -8,27 +8,28 @@ from typing import Any, get_args
 
 from attribkit.calls import LLMCall, Reply
 
-__all__ = ["StreamItems", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
+__all__ = ["KINDS", "StreamItems", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
 
 _SCALARS = frozenset((int, type(None), str, float, bool))
 _UNKNOWN = Reply()[4:]
 _NOTHING: dict[str, Any] = {}
 _KINDS_KEPT = 512
-_kinds: dict[type, str] = {}
+KINDS: dict[type, str] = {}
+"""What `kind_of` has said of each type of result."""
 _inner: dict[type, tuple[str, ...]] = {}
 
 
 def kind_of(result: Any) -> str:
     """Return "later" for a result that is still to be read, "raw" for one that is read but not parsed."""
-    found = _kinds.get(type(result))
+    found = KINDS.get(type(result))
     if found is None:
         names = {cls.__name__ for cls in type(result).__mro__}
         if names & {"Stream", "AsyncStream", "BaseAPIResponse"}:
             found = "later"
         else:
             found = "raw" if "LegacyAPIResponse" in names else "parsed"
-        if len(_kinds) < _KINDS_KEPT:
-            _kinds[type(result)] = found
+        if len(KINDS) < _KINDS_KEPT:
+            KINDS[type(result)] = found
     return found
 
 

@@ -110,7 +110,6 @@ CALL_HEADERS: dict[str, dict[str, str]] = {
     "portkey": {
         "x-portkey-trace-id": TRACE,
         "x-portkey-span-id": "call-1",
-        "x-portkey-parent-span-id": "b7ad6b7169203331",
         "traceparent": PARENT,
     },
     "litellm": {"x-litellm-call-id": "call-1", "traceparent": PARENT},

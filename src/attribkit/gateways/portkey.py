@@ -37,11 +37,10 @@ class Portkey(MetadataHeader):
         return pairs
 
     def call_headers(self, ids: CallIds) -> Headers:
-        if ids.trace_id is None or ids.span_id is None or ids.traceparent is None:
+        if ids.trace_id is None or ids.traceparent is None:
             return (("x-portkey-trace-id", ids.operation_id), ("x-portkey-span-id", ids.call_id))
         return (
             ("x-portkey-trace-id", ids.trace_id),
             ("x-portkey-span-id", ids.call_id),
-            ("x-portkey-parent-span-id", ids.span_id),
             ("traceparent", ids.traceparent),
         )

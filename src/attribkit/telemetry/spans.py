@@ -338,7 +338,7 @@ class CallSpans:
 def _write_outcome(items: dict[str, Any], record: CallRecord, which: Names) -> None:
     provider, served, status, response_id = record.provider, record.served_model, record.status, record.response_id
     if provider:
-        items[names.PROVIDER] = provider if provider.isascii() else text(provider)
+        items[names.PROVIDER] = provider
     if served:
         items[names.RESPONSE_MODEL] = served if served.isascii() else text(served)
     if response_id:
@@ -401,7 +401,7 @@ def _write_cost(items: dict[str, Any], cost: Cost) -> None:
         items[names.COST_USD] = exact
     items[names.COST_STATUS] = status
     if version:
-        items[names.PRICE_VERSION] = version if version.isascii() else text(version)
+        items[names.PRICE_VERSION] = version
     if reason:
         items[names.COST_REASON] = text(reason)
     if stated is not None:

@@ -126,6 +126,8 @@ class Pipeline:
         """Calls that lacked a required field."""
         self._permits = bool(require) or guard is not None
         self._targets: dict[str, Target] = {}
+        self._tier: tuple[Attribution | None, str | None] = None, None
+        """The latest attribution and the tier it asks for: calls of one scope come in a row."""
         self._open: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._lock = threading.RLock()  # a garbage collection inside it may close another operation
 
@@ -147,14 +149,19 @@ class Pipeline:
         """
         if self.tiers is not None:
             attribution = self.tiers.applied(attribution)
-        operation = Operation(self, call, attribution, hop, self.target(call.url))
+        operation = Operation(self, call, attribution, hop, self._targets.get(call[3]) or self.target(call.url))
         if not call[2]:
             return operation
         if self._permits:
             self._permit(operation)
         route, body = operation.target[0], call[6]
         if route is not None and body is not None:
-            tier = attribution.get("tier")
+            last = self._tier
+            if last[0] is attribution:
+                tier = last[1]
+            else:
+                tier = attribution.get("tier")
+                self._tier = attribution, tier
             if tier is not None or call.stream or call.api in route.body_apis:
                 operation.body = self._body(route, call, body, attribution, tier)
         return operation
@@ -241,11 +248,6 @@ class Operation:
         self.operation_id = new_id()
         self._generation = _generation
         self._key = [None]  # taken by the one that closes the operation
-
-    @property
-    def recorded(self) -> bool:
-        """True while it is open and a call to a model: such an operation gets a row when it closes."""
-        return not self.closed and self.call[2] != ""
 
     @property
     def hides_usage_chunk(self) -> bool:

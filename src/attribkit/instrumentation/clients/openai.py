@@ -140,7 +140,7 @@ class _Client:
             raise
         finally:
             leave(token, inner)
-        if operation.recorded:
+        if operation.call[2] and not operation.closed:
             _settle(operation, result)
         return result
 
@@ -172,7 +172,7 @@ class _Client:
             raise
         finally:
             leave(token, inner)
-        if operation.recorded:
+        if operation.call[2] and not operation.closed:
             _settle(operation, result)
         return result
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from decimal import Decimal
+from time import perf_counter_ns, time_ns
 from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -267,7 +267,7 @@ class Operation:
             call_id = new_id()
         else:
             call_id = self.operation_id
-        started_ns = time.time_ns()
+        started_ns = time_ns()
         span = self.span
         if span is None and number == 0 and self.call.api and self.pipeline.spans is not None:
             try:
@@ -282,7 +282,7 @@ class Operation:
             else:
                 ids = _new(CallIds, (call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent()))
             headers = route.headers(self.attribution) + route.call_headers(ids)
-        attempt = self.attempt = Attempt(call_id, number, started_ns, time.perf_counter_ns(), headers)
+        attempt = self.attempt = Attempt(call_id, number, started_ns, perf_counter_ns(), headers)
         return attempt
 
     def note(self, *, http_status: int | None = None, error: str | None = None) -> None:
@@ -307,7 +307,7 @@ class Operation:
         """Note the moment of the first chunk."""
         attempt = self.attempt
         if attempt is not None and attempt.first_chunk_ns is None:
-            attempt.first_chunk_ns = time.perf_counter_ns() - attempt.begun
+            attempt.first_chunk_ns = perf_counter_ns() - attempt.begun
 
     def finish(self, reply: Reply) -> None:
         """Close with a whole reply."""
@@ -335,7 +335,7 @@ class Operation:
         try:
             attempt = self.attempt
             if attempt is None:
-                attempt = self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
+                attempt = self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
             cancelled = isinstance(error, (KeyboardInterrupt, SystemExit)) or type(error).__name__ == "CancelledError"
             cause = error.__cause__
             attempt.error = type(cause if cause is not None else error).__name__
@@ -351,7 +351,7 @@ class Operation:
         if not self._close():
             return
         try:
-            self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
+            self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
             if self.pipeline.spans is not None:
                 self.span = self.pipeline.spans.start(self.call, self.attribution, self.attempt.started_ns)
             cost = Cost.free("rejected before it was sent")
@@ -432,7 +432,7 @@ class Operation:
     def _end(self, status: CallStatus, reply: Reply, usage: Usage, cost: Cost, error: str | None = None) -> None:
         attempt = self.attempt
         if attempt is None:  # a client that never told of its request: its call is on record all the same
-            attempt = self.attempt = Attempt(self.operation_id, 0, time.time_ns(), time.perf_counter_ns(), ())
+            attempt = self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
         if error is not None:
             attempt.error = error
         if reply.http_status is not None:
@@ -474,7 +474,7 @@ class Operation:
                 self.operation_id,
                 attempt.number,
                 attempt.started_ns,
-                time.perf_counter_ns() - attempt.begun,
+                perf_counter_ns() - attempt.begun,
                 attempt.first_chunk_ns,
                 client,
                 provider,

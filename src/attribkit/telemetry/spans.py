@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CallSpans", "NamedSpan", "OwnSpan", "StampedSpan", "Tracers"]
 
 Names = Literal["current", "both"]
-_Asked = tuple[str, str, str, str | None, bool]
+_Asked = tuple[str, str, str, str, str | None, bool]
 _MAX_CACHED = 1024
 _MAX_INT = 2**63 - 1
 _EXPORTS = "opentelemetry.sdk.trace.export"
@@ -277,7 +277,7 @@ class CallSpans:
             return NamedSpan(here) if recording else None
         if self._client is None:
             self._client = trace.SpanKind.CLIENT
-        key = (call.provider or call.client, call.api, call.url, call.model, call.stream)
+        key = call[:6]
         asked = self._asked.get(key)
         if asked is None:
             asked = self._ask(key)
@@ -307,9 +307,9 @@ class CallSpans:
         return StampedSpan(span)
 
     def _ask(self, key: _Asked) -> tuple[str, dict[str, Any]]:
-        provider, api, url, model, stream = key
+        client, provider, api, url, model, stream = key
         operation = names.OPERATIONS.get(api, api) or "chat"
-        items: dict[str, Any] = {names.OPERATION: operation, names.PROVIDER: text(provider)}
+        items: dict[str, Any] = {names.OPERATION: operation, names.PROVIDER: text(provider or client)}
         if self._names == "both":
             items["gen_ai.system"] = items[names.PROVIDER]
         if model:

@@ -47,8 +47,6 @@ class Reply(NamedTuple):
     service_tier: str | None = None
     response_id: str | None = None
     http_status: int | None = None
-    headers: Mapping[str, str] | None = None
-    """Response headers, for gateway ids and stated costs."""
     chunks: int = 0
     """Events of a stream that were read."""
     characters: int = 0

@@ -263,7 +263,7 @@ class Operation:
         if number:
             assert before is not None
             if self.call.api:
-                self._write(self._record(before, "error", *self._failed(before)))
+                self._write(self._record(before, "error", NO_USAGE, self._cost_of_failure(before)))
             call_id = new_id()
         else:
             call_id = self.operation_id
@@ -313,8 +313,6 @@ class Operation:
         """Close with a whole reply."""
         if self._close():
             try:
-                if self.reply_headers is not None:
-                    reply = reply._replace(headers=self.reply_headers)
                 usage, cost = self._priced(reply)
                 self._end("ok", reply, usage, cost)
             except Exception as error:
@@ -328,7 +326,7 @@ class Operation:
             except Exception as fault:
                 faults.note("pipeline.abandon", fault)
 
-    def fail(self, error: BaseException, *, http_status: int | None = None, sent: bool = True) -> None:
+    def fail(self, error: BaseException, *, http_status: int | None = None) -> None:
         """Close with the exception that the caller gets."""
         if not self._close():
             return
@@ -340,7 +338,7 @@ class Operation:
             cause = error.__cause__
             attempt.error = type(cause if cause is not None else error).__name__
             attempt.http_status = http_status
-            _, cost = self._failed(attempt)
+            cost = self._cost_of_failure(attempt)
             attempt.error = type(error).__name__
             self._end("cancelled" if cancelled else "error", Reply(http_status=http_status), NO_USAGE, cost)
         except Exception as fault:
@@ -377,13 +375,13 @@ class Operation:
                 self.pipeline._open.discard(self)
         return self._generation == _generation and self.call.api != ""
 
-    def _failed(self, attempt: Attempt) -> tuple[Usage, Cost]:
+    def _cost_of_failure(self, attempt: Attempt) -> Cost:
         status = attempt.http_status
         if status is not None and status >= 400:
-            return NO_USAGE, Cost.free(f"HTTP {status}: nothing was served")
+            return Cost.free(f"HTTP {status}: nothing was served")
         if attempt.error in _NEVER_SENT:
-            return NO_USAGE, Cost.free("the request never reached the host")
-        return NO_USAGE, Cost.unknown("no reply arrived; the provider may have billed it")
+            return Cost.free("the request never reached the host")
+        return Cost.unknown("no reply arrived; the provider may have billed it")
 
     def _priced(self, reply: Reply, *, cut: bool = False) -> tuple[Usage, Cost]:
         """Return usage and cost. A fault of ours in either leaves the row with an explicit "unpriced"."""
@@ -407,7 +405,7 @@ class Operation:
         except Exception as fault:
             faults.note("pricing", fault)
             return usage, Cost.unknown(f"a fault of attribkit's own in pricing: {type(fault).__name__}")
-        return usage, cost if reply.headers is None else self._with_stated(cost, reply.headers)
+        return usage, cost if self.reply_headers is None else self._with_stated(cost, self.reply_headers)
 
     def _with_stated(self, cost: Cost, headers: Mapping[str, str]) -> Cost:
         """Return `cost` with what the gateway's response headers say that the call cost, if they say it."""
@@ -465,8 +463,8 @@ class Operation:
                 asked = None
         if not provider:
             provider = cost.priced_as.split("/", 1)[0] if cost.priced_as else client
-        if reply.headers is not None and route is not None:
-            gateway_id = route.gateway_request_id(reply.headers)
+        if self.reply_headers is not None and route is not None:
+            gateway_id = route.gateway_request_id(self.reply_headers)
         return _new(
             CallRecord,
             (

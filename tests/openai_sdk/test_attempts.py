@@ -197,3 +197,12 @@ def test_what_a_gateway_states_in_its_reply_is_kept_beside_ours(stream: bool, ob
     assert record.cost.usd is not None
     if not stream:
         assert record.cost.stated_usd == request.cost_usd == record.cost.usd
+
+
+def test_a_stream_that_is_left_keeps_the_gateways_own_id_too(observe: Any, gateway: Any) -> None:
+    seen = observe(gateways={gateway.url: "litellm"})
+    with ask(seen.client(), "hi", stream=True) as stream:
+        next(stream)
+    (record,) = seen.records
+    assert record.status == "abandoned"
+    assert record.gateway_request_id == record.call_id

@@ -135,22 +135,14 @@ def _report_conflict() -> None:
 # -- opening a scope --------------------------------------------------------------------------------------------------
 
 
-def _leave(token: Token[Scope], entered: Scope, before: Scope) -> None:
-    """Restore exactly; in another Context (a generator closed elsewhere) a token is of no use and nothing may raise."""
+def leave(token: Token[Scope], entered: Scope, before: Scope = EMPTY) -> None:
+    """Undo `enter` exactly. In another Context (a generator closed elsewhere) a token is of no use and nothing may
+    raise: there `before` comes back if what was entered is still in force."""
     try:
         _current.reset(token)
     except ValueError:
         if _current.get() is entered:
             _current.set(before)
-
-
-def leave(token: Token[Scope], entered: Scope) -> None:
-    """Undo `enter`. Where the call has moved to another Context, that Context stays as it is."""
-    try:
-        _current.reset(token)
-    except ValueError:
-        if _current.get() is entered:
-            _current.set(EMPTY)
 
 
 class restored:
@@ -167,7 +159,7 @@ class restored:
         return self._scope
 
     def __exit__(self, *exc: object) -> None:
-        _leave(self._token, self._scope, self._before)
+        leave(self._token, self._scope, self._before)
 
 
 class attributed:
@@ -197,7 +189,7 @@ class attributed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._entered:
-            _leave(*self._entered.pop())
+            leave(*self._entered.pop())
 
     async def __aenter__(self) -> Attribution:
         return self.__enter__()
@@ -261,7 +253,7 @@ class _Run:
         if self._span is not None:
             self._span.exit(self._span_token)
         entered, self._scope = self._scope, _current.get()
-        _leave(self._token, entered, self._before)
+        leave(self._token, entered, self._before)
 
     def end(self, error: BaseException | None = None) -> None:
         if self._span is not None:

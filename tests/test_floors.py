@@ -16,7 +16,7 @@ FLOORS = (
     ("ledger", "telemetry", "pipeline"),
     ("instrumentation", "reports", "audit"),
     ("runtime", "dashboard"),
-    ("testing", "asgi", "__init__"),
+    ("testing", "asgi", "wsgi", "__init__"),
     ("demo",),
     ("cli", "__main__"),
 )

@@ -66,10 +66,13 @@ def uninstrument() -> None:
     runtime.uninstrument()
 
 
-def inject(carrier: MutableMapping[str, str], *, key: str | bytes | None = None, audience: str = "") -> None:
+def inject(
+    carrier: MutableMapping[str, str] | list[Any], *, key: str | bytes | None = None, audience: str = ""
+) -> None:
     """Write the attribution in force into `carrier` as W3C baggage, for another process to `extract`.
 
-    It is signed with `key`, by default the `carrier_key` of the settings; without any it is not signed.
+    `carrier` is a mapping of headers, or a list of (name, value) pairs as Kafka clients take them. It is signed with
+    `key`, by default the `carrier_key` of the settings; without any it is not signed.
     """
     from attribkit import wire
 
@@ -77,20 +80,21 @@ def inject(carrier: MutableMapping[str, str], *, key: str | bytes | None = None,
 
 
 def extract(
-    carrier: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]],
+    carrier: Mapping[str, Any] | Iterable[tuple[str | bytes, Any]] | None,
     *,
     key: str | bytes | None = None,
-    audience: str = "",
+    audience: str | tuple[str, ...] = "",
+    max_age: float | None = None,
 ) -> Attribution:
     """Return the attribution in `carrier` (header names in any case, or pairs), an empty one when there is none.
 
-    With a key (given, or the `carrier_key` of the settings) what is unsigned, forged, malformed, oversized or meant for
-    another audience is refused: the result is empty and the refusal is counted. Nothing is put in force by this call:
-    use `with attribkit.attributed(**attribution.as_dict())`.
+    With a key (given, or the `carrier_key` of the settings) what is unsigned, forged, malformed, oversized, meant for
+    another audience or signed over `max_age` seconds ago is refused: the result is empty and the refusal is counted.
+    Nothing is put in force by this call: use `with attribkit.attributed(**attribution.as_dict())`.
     """
     from attribkit import wire
 
-    return wire.extract(carrier, key=_carrier_key(key), audience=audience)
+    return wire.extract(carrier, key=_carrier_key(key), audience=audience, max_age=max_age)
 
 
 def _carrier_key(key: str | bytes | None) -> bytes | None:

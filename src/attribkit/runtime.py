@@ -21,6 +21,7 @@ from attribkit.gateways.route import Gateways
 from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
 from attribkit.instrumentation.hops import langchain
+from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
 from attribkit.pipeline import Pipeline
 from attribkit.settings import Settings
@@ -158,6 +159,7 @@ class Runtime:
         self.gateways = Gateways(settings.gateways, hosted=settings.hosted_gateways, pseudonyms=keys)
         self.prices = _Prices(settings.prices)
         self.carrier_key = settings.carrier_key.get_secret_value().encode() if settings.carrier_key else None
+        self.peers = _peers(settings.peers, self.carrier_key, self.gateways)
         self.guard = _guard(settings, self.prices)
         self.ledger = _ledger(settings)
         self._undo: list[Callable[[], None]] = []
@@ -190,7 +192,7 @@ class Runtime:
     def start(self) -> None:
         """Put everything on."""
         read_replies = any(route.reads_reply for route in self.gateways.routes)
-        rows = catalog.patches(self.pipeline, read_replies=read_replies)
+        rows = catalog.patches(self.pipeline, read_replies=read_replies, own=self.peers)
         if self._telemetry is not None:
             rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)
@@ -231,6 +233,15 @@ class Runtime:
         if close is not None and isinstance(self.settings.ledger, str):
             close()
         atexit.unregister(self.settle)
+
+
+def _peers(prefixes: tuple[str, ...], key: bytes | None, gateways: Gateways) -> Peers | None:
+    if not prefixes:
+        return None
+    if key is None:
+        _log.warning("peers are set, and no carrier_key: they are told nothing, for they could not believe it")
+    peers = Peers(prefixes, key or b"", gateways.match)
+    return peers if key is not None else None
 
 
 def _guard(settings: Settings, prices: _Prices) -> LocalGuard | None:

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     on_missing: Literal["record", "reject"] = Field("record", description="what a call without them gets")
     peers: Annotated[tuple[str, ...], NoDecode] = Field((), description="own services that get the signed carrier")
     carrier_key: SecretStr | None = Field(None, description="the key that signs carriers between own services")
+    carrier_max_age: float | None = Field(300, description="seconds after which a carrier over HTTP is refused; none")
+    audience: Annotated[tuple[str, ...], NoDecode] = Field((), description="host[:port] by which callers reach us")
     pseudonym_keys: dict[str, SecretStr] = Field({}, description="key id -> secret; the last id in order signs")
     tiers: tuple[dict[str, Any], ...] = Field((), description="rules that pick a tier: {when = {...}, tier = ...}")
     prices: str | dict[str, Any] | None = Field(None, description="price overrides: a file, or a table")
@@ -66,7 +68,7 @@ class Settings(BaseSettings):
         files = TomlConfigSettingsSource(settings_cls), PyprojectTomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, *files
 
-    @field_validator("require", "peers", mode="before")
+    @field_validator("require", "peers", "audience", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         """Take "a, b" for ("a", "b")."""
@@ -74,7 +76,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("ledger", "budget_store", "prices", "spool_dir", mode="before")
+    @field_validator("ledger", "budget_store", "prices", "spool_dir", "carrier_max_age", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Take the word "none" for no value: the environment and TOML have no other way to say it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attribkit.attribution import Attribution
-from attribkit.wire import extract, inject, refusals
+from attribkit.wire import audience_at, extract, inject, refusals
 
 KEY = b"0123456789abcdef0123456789abcdef"
 FIELDS = st.dictionaries(
@@ -70,3 +71,43 @@ def test_what_does_not_fit_is_left_out_and_the_rest_is_believed() -> None:
     inject(carrier, Attribution.of({f"f{n:02d}": "x" * 1000 for n in range(20)}), key=KEY)
     assert len(carrier["baggage"]) <= 8192
     assert len(extract(carrier, key=KEY)) == 7
+
+
+def test_headers_in_a_list_as_kafka_clients_have_them() -> None:
+    attribution = Attribution.of({"tenant_id": "acme"})
+    for there, name, value in (
+        ([], "baggage", bytes),
+        ([("trace", b"1"), ("Baggage", b"session=1,attribkit.tenant_id=old")], "baggage", bytes),
+        ([("trace", "1")], "baggage", str),
+        ([(b"trace", b"1")], b"baggage", bytes),
+    ):
+        headers = list(there)
+        inject(headers, attribution, key=KEY, audience="topic")
+        found = [pair for pair in headers if pair[0] in ("baggage", "Baggage", b"baggage")]
+        assert len(found) == 1 and found[0][0] == name and type(found[0][1]) is value
+        assert extract(headers, key=KEY, audience="topic") == attribution
+        assert [pair for pair in headers if pair not in found] == [pair for pair in there if pair[0] != "Baggage"]
+    inject(headers, Attribution(), key=KEY)
+    assert headers == [(b"trace", b"1")]
+    assert not extract(None, key=KEY) and not extract([("baggage", None)], key=KEY)
+
+
+def test_one_of_several_audiences_and_an_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier: dict[str, str] = {}
+    inject(carrier, Attribution.of({"tenant_id": "acme"}), key=KEY, audience="orders")
+    assert extract(carrier, key=KEY, audience=("billing", "orders"), max_age=60)
+    assert not extract(carrier, key=KEY, audience=("billing",), max_age=60)
+    monkeypatch.setattr("attribkit.wire.time.time", lambda: 4e9)
+    assert extract(carrier, key=KEY, audience="orders")
+    assert not extract(carrier, key=KEY, audience="orders", max_age=60)
+
+
+def test_audiences_are_named_as_in_the_host_header() -> None:
+    for host, audience in (
+        ("Orders.Internal.", "orders.internal"),
+        ("orders.internal:80", "orders.internal"),
+        ("orders.internal:8080", "orders.internal:8080"),
+        ("[::1]:443", "[::1]"),
+        ("[::80]", "[::80]"),
+    ):
+        assert audience_at(host) == audience

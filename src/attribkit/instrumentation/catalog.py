@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from attribkit.instrumentation.clients import openai, redirects
-from attribkit.instrumentation.hops import langchain
+from attribkit.instrumentation.hops import langchain, peers, web
+from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
 
 __all__ = ["GROUPS", "patches"]
 
-GROUPS = ("openai", "redirects", "langchain", "telemetry")
+GROUPS = ("openai", "redirects", "langchain", "peers", "web", "telemetry")
 """What `hops={...: False}` can turn off."""
 
 
-def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ...]:
-    """Return every row, clients first."""
-    return (*openai.patches(pipeline, read_replies=read_replies), *redirects.patches(pipeline), *langchain.patches())
+def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None = None) -> tuple[Patch, ...]:
+    """Return every row, clients first. `own` are the services that get the carrier."""
+    return (
+        *openai.patches(pipeline, read_replies=read_replies),
+        *redirects.patches(pipeline),
+        *langchain.patches(),
+        *peers.patches(own),
+        *web.patches(),
+    )

@@ -232,7 +232,7 @@ class _Run:
 
     __slots__ = ("_before", "_scope", "_span", "_span_token", "_token", "_workflow")
 
-    def __init__(self, scope: Scope, workflow: str | None = None) -> None:
+    def __init__(self, scope: Scope | None, workflow: str | None = None) -> None:
         self._scope = scope
         self._workflow = workflow
         self._span: WorkflowSpan | None = None
@@ -240,6 +240,8 @@ class _Run:
 
     def enter(self) -> None:
         self._before = _current.get()
+        if self._scope is None:
+            self._scope = self._before
         self._token = _current.set(self._scope)
         if self._workflow is not None:  # the first step: a generator that nobody iterates has no span
             if _observer is not None:
@@ -252,7 +254,7 @@ class _Run:
         """Take the scope off again. What the body has opened and not yet closed is kept for its next step."""
         if self._span is not None:
             self._span.exit(self._span_token)
-        entered, self._scope = self._scope, _current.get()
+        entered, self._scope = self._scope or EMPTY, _current.get()
         leave(self._token, entered, self._before)
 
     def end(self, error: BaseException | None = None) -> None:
@@ -508,9 +510,14 @@ _DRIVES: dict[type, Callable[[Any, _Run], Any]] = {
 }
 
 
-def bound(work: Any, scope: Scope) -> Any:
-    """Return `work`, a coroutine or a generator object of either kind, with `scope` in force around each step."""
-    return _DRIVES[type(work)](work, _Run(scope))
+def bound(work: Any, scope: Scope | None) -> Any:
+    """Return `work`, a coroutine or a generator object of either kind, with `scope` in force around each step.
+
+    None stands for what is in force at its first step. What the body itself puts in force stays with it either way,
+    and never reaches whoever drives it. Anything else comes back as it is.
+    """
+    drive = _DRIVES.get(type(work))
+    return work if drive is None else drive(work, _Run(scope))
 
 
 @overload

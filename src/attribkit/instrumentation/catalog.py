@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from attribkit.instrumentation.clients import openai, redirects
-from attribkit.instrumentation.hops import langchain, peers, web
+from attribkit.instrumentation.hops import langchain, langgraph, peers, web
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
 
 __all__ = ["GROUPS", "patches"]
 
-GROUPS = ("openai", "redirects", "langchain", "peers", "web", "telemetry")
+GROUPS = ("openai", "redirects", "langchain", "langgraph", "peers", "web", "telemetry")
 """What `hops={...: False}` can turn off."""
 
 
@@ -20,6 +20,7 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None 
         *openai.patches(pipeline, read_replies=read_replies),
         *redirects.patches(pipeline),
         *langchain.patches(),
+        *langgraph.patches(),
         *peers.patches(own),
         *web.patches(),
     )

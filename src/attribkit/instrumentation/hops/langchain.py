@@ -11,16 +11,25 @@ from attribkit import context, faults
 from attribkit.context import Scope, adopted, in_force, restored, well_known
 from attribkit.instrumentation.patching import Patch
 
-__all__ = ["adopt", "patches"]
+__all__ = ["adopt", "captured", "named", "patches"]
 
 _NAMES = ("tenant_id", "workflow_id", "workflow")
 
 
-def _named(metadata: object) -> dict[str, str] | None:
+def named(metadata: object) -> dict[str, str] | None:
     """Return the attribution fields in a config's metadata, None unless it names a tenant or a workflow."""
     if not isinstance(metadata, Mapping) or not any(name in metadata for name in _NAMES):
         return None
     return well_known(metadata)
+
+
+def captured() -> Scope | None:
+    """Return the scope that work made here belongs to, None when nobody is in force: then whoever runs it says."""
+    bare = context.scope()
+    here = in_force()
+    if here.attribution.tenant_id is None and bare.attribution.tenant_id is not None:
+        here = bare  # a dispute is for the calls to find: taken along half settled, it could be settled wrongly
+    return here if here.attribution else None
 
 
 def adopt() -> Callable[[], None]:
@@ -36,7 +45,7 @@ def adopt() -> Callable[[], None]:
 
         def fields() -> Mapping[str, str] | None:
             config = running.get()
-            return _named(config.get("metadata")) if config else None
+            return named(config.get("metadata")) if config else None
 
         undo.append(context.add_adopter(fields))
 
@@ -52,7 +61,7 @@ def adopt() -> Callable[[], None]:
 def _completed(metadata: object) -> Scope | None:
     """Return the scope that `metadata` completes, None when it adds nothing."""
     try:
-        found = _named(metadata)
+        found = named(metadata)
         if not found:
             return None
         here = in_force()

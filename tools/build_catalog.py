@@ -17,6 +17,7 @@ import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from copy import deepcopy
 from datetime import date
 from decimal import Decimal
@@ -30,7 +31,7 @@ from price_azure import azure_offers
 from price_sources import Offer, Row, genai_offers, litellm_offers, model_prices_offers, text
 
 from attribkit.pricing.catalog import FORMAT, check_shard
-from attribkit.pricing.meters import FEES, UNITS
+from attribkit.pricing.meters import FEES, UNITS, unit_of
 from attribkit.pricing.names import without_date
 
 HERE = Path(__file__).parent
@@ -88,7 +89,9 @@ class Book:
         if rows[0].get("list") == "hand":
             return
         cards = {k: v for k, v in row.items() if k not in ("source", "checked", "list", "uplift")}
-        rows[-1].setdefault("regions", {}).setdefault(offer.region, cards)
+        have = rows[-1].setdefault("regions", {}).setdefault(offer.region, cards)
+        if have is not cards:
+            fill_tiers(have, cards)
 
 
 def same_price(a: list[Row], b: list[Row]) -> bool:
@@ -138,6 +141,18 @@ def merge(rows: list[Row], lower: list[Row], where: str, report: list[Disagreeme
         now["from"] = other["from"]
     elif len(rows) == 1 and "from" not in now and "from" in other:
         now["from"] = other["from"]
+
+
+def fill_tiers(cards: dict[str, Any], other: dict[str, Any]) -> None:
+    """Take the tiers that `cards` lack from other cards with the same standard price."""
+    mine, theirs = cards.get("standard", {}), other.get("standard", {})
+    if not mine.get("input") or not all(
+        theirs.get(meter) == mine[meter] for meter in ("input", "output") if meter in mine
+    ):
+        return
+    for tier, card in other.items():
+        if tier not in cards and tier not in NOT_CARDS and tier != "list":
+            cards[tier] = deepcopy(card)
 
 
 def label(now: Row, other: Row) -> str:
@@ -209,7 +224,7 @@ def complete(row: Row, later: Row | None) -> None:
                 continue
             ratio = Decimal(card["input"]) / Decimal(base["input"])
             for meter, price in base.items():
-                if meter not in card and meter not in FEES and UNITS[meter] == 1_000_000:
+                if meter not in card and meter not in FEES and unit_of(meter) == 1_000_000:
                     card[meter] = text(Decimal(price) * ratio)
 
 
@@ -258,26 +273,78 @@ def azure_cuts(book: Book, openai: Book, later: dict[str, Row]) -> None:
             rows.append({**row, "from": openai.models[theirs]["rows"][at]["from"]})
 
 
-def prepare(books: dict[str, Book]) -> None:
+def prepare(books: dict[str, Book], report: list[Disagreement]) -> None:
     """Rules that hold across lists, each with the page that states it."""
-    inherit(books["vertex"], books["gemini"], drop=("flex_", "fast"))
-    inherit(books["vertex"], books["anthropic"], drop=("fast", "priority", "flex"), uplift_from="4-5")
+    inherit(books["vertex"], books["gemini"], report, drop=("flex_", "fast"))
+    inherit(books["vertex"], books["anthropic"], report, drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
     uplifts(books)
     azure_zones(books["azure"])
+    short_names(books)
 
 
-def inherit(book: Book, base: Book, drop: tuple[str, ...], uplift_from: str | None = None) -> None:
+def short_names(books: dict[str, Book]) -> None:
+    """Names that replies carry and no list has: Vertex's open models without their publisher, fine-tuned models
+    without the date of their base."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for key, entry in books["vertex"].models.items():
+        for name in (key, *entry["names"]):
+            if name.endswith("-maas") and "/" in name:
+                found[name.rpartition("/")[2]].add(key)
+    for name, keys in found.items():
+        if len(keys) == 1 and name not in books["vertex"].owner:
+            books["vertex"].models[next(iter(keys))]["names"].add(name)
+    for key in [key for key in books["openai"].models if key.startswith("ft:")]:
+        base = without_date(key)
+        if base not in books["openai"].owner:
+            books["openai"].models[key]["names"].add(base)
+    half_price_batches(books)
+
+
+def half_price_batches(books: dict[str, Book]) -> None:
+    """Sellers that state one rule for their batch API, half of every token price, and whose lists leave it out."""
+    for seller, (page, left_out) in HALF_PRICE_BATCHES.items():
+        for name, entry in books[seller].models.items():
+            for row in entry["rows"]:
+                standard = row.get("standard", {})
+                if "batch" in row or row.get("list") == "hand" or not standard.get("input") or left_out.search(name):
+                    continue
+                tokens = {m: p for m, p in standard.items() if m not in FEES and unit_of(m) == 1_000_000}
+                row["batch"] = {meter: text(Decimal(price) / 2) for meter, price in tokens.items()}
+                row["note"] = "; ".join(filter(None, (row.get("note"), f"batch: half of every token price, {page}")))
+
+
+HALF_PRICE_BATCHES = {
+    "mistral": ("https://docs.mistral.ai/capabilities/batch", re.compile("voxtral|ocr|tts|deepseek|glm|vibe")),
+    "groq": ("https://console.groq.com/docs/batch", re.compile("orpheus|whisper|tts|compound|specdec")),
+}
+
+
+def inherit(
+    book: Book, base: Book, report: list[Disagreement], drop: tuple[str, ...], uplift_from: str | None = None
+) -> None:
     """Vertex sells Gemini and Claude at their makers' prices; regional endpoints of Claude 4.5 and later cost 10 %
-    more (cloud.google.com/vertex-ai/generative-ai/pricing)."""
+    more (cloud.google.com/vertex-ai/generative-ai/pricing). Where Vertex's own list has another price for a Gemini
+    model, that one stands; what only Vertex's list has (tiers, meters) is taken over."""
     for key, entry in base.models.items():
         rows = deepcopy(entry["rows"])
         vertex = book.models.get(book.owner.get(key, key))
         uplift = None
         if vertex is not None:
-            uplift = vertex["rows"][-1].get("uplift")
+            own = vertex["rows"][-1]
+            uplift = own.get("uplift")
             if vertex["rows"][0].get("list") == "hand":
                 continue
+            if uplift_from is None and "standard" in own:
+                theirs = rows[current(rows)]
+                if "free" in theirs or not same_price([own], [theirs]):
+                    for meter in ("input", "output"):
+                        maker = theirs.get("standard", {}).get(meter, "free")
+                        if own["standard"].get(meter) not in (None, maker):
+                            report.append({"model": f"vertex/{key}", "what": f"standard.{meter}", "maker": maker,
+                                           label(theirs, own): own["standard"][meter]})  # fmt: skip
+                    continue
+                merge(rows, vertex["rows"], f"vertex/{key}", report, history=False)
         for row in rows:
             for tier in drop:
                 row.pop(tier, None)
@@ -367,9 +434,9 @@ def uplifts(books: dict[str, Book]) -> None:
         for row in entry["rows"]:
             row.setdefault("uplift", {"us": "1.1"})
     for name, entry in books["openai"].models.items():  # developers.openai.com/api/docs/guides/data-residency
-        if name.startswith(RELEASED_WITH_RESIDENCY):
-            for row in entry["rows"]:
-                row.setdefault("uplift", {"eu": "1.1", "us": "1.1"})
+        for row in entry["rows"]:
+            if name.startswith(RELEASED_WITH_RESIDENCY) or "uplift" in row:
+                row["uplift"] = {**row.get("uplift", {}), "*": "1.1"}
     for name, entry in books["anthropic"].models.items():  # platform.claude.com/docs/en/about-claude/pricing
         if claude_since(name) >= (4, 6) or name.startswith(("claude-fable", "claude-mythos")):
             for row in entry["rows"]:
@@ -389,6 +456,8 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
         rows = entry["rows"]
         if rows[0].get("list") != "hand":
             for number in range(len(rows) - 1, -1, -1):
+                for cards in rows[number].get("regions", {}).values():
+                    fill_tiers(cards, {k: v for k, v in rows[number].items() if isinstance(v, dict)})
                 if number == len(rows) - 1:
                     fill_step_tiers(rows[number])
                 complete(rows[number], rows[number + 1] if number + 1 < len(rows) else None)
@@ -454,7 +523,7 @@ def main() -> None:
     lists = (
         ("azure-retail", azure_offers(args.azure / "azure_genai_prices" / "data" / "snapshot.json", dropped)),
         ("genai-prices", genai_offers(args.genai)),
-        ("litellm", litellm_offers(args.litellm / "litellm" / "model_prices_and_context_window_backup.json")),
+        ("litellm", by_place(litellm_offers(args.litellm / "litellm" / "model_prices_and_context_window_backup.json"))),
         ("model-prices", model_prices_offers(args.model_prices / "model_prices" / "snapshot.json")),
     )
     for listed, offers in lists:
@@ -474,7 +543,7 @@ def main() -> None:
         add_history(books[seller], data.get("history", {}))
         add_patches(books[seller], data.get("patches", {}))
     azure_cuts(books["azure"], books["openai"], cuts)
-    prepare(books)
+    prepare(books, report)
 
     DATA.mkdir(exist_ok=True)
     for old in DATA.glob("*.json"):
@@ -505,6 +574,11 @@ def main() -> None:
         args.report.write_text(json.dumps(report, indent=1))
     total = sum(entry["models"] for entry in index_sellers.values())
     print(f"{total} models of {len(index_sellers)} sellers, {len(report)} disagreements, version {index['version']}")
+
+
+def by_place(offers: Iterable[Offer]) -> list[Offer]:
+    """Return the offers without a region first, then us-east-1: the first one becomes the model's base card."""
+    return sorted(offers, key=lambda offer: (offer.region is not None, offer.region != "us-east-1"))
 
 
 def dumped(shard: dict[str, Any]) -> str:

@@ -89,6 +89,7 @@ _METER_OF_LITELLM: dict[str, tuple[str, Decimal]] = {
     "output_cost_per_second": ("seconds_output", Decimal(3600)),
     "input_cost_per_image": ("images", Decimal(1)),
     "output_cost_per_image": ("images_output", Decimal(1)),
+    "output_cost_per_video_per_second": ("videos_seconds", Decimal(1)),
     "input_cost_per_query": ("search_units", Decimal(1000)),
     "ocr_cost_per_page": ("pages", Decimal(1000)),
     "input_cost_per_request": ("requests", Decimal(1000)),
@@ -100,6 +101,8 @@ _METER_OF_LITELLM: dict[str, tuple[str, Decimal]] = {
 _TIER_OF_LITELLM = {"batches": "batch"}
 _TIERS = ("batches", "flex", "priority", "balanced", "ultrafast", "decisions")
 _STEP = re.compile(r"_above_(\d+)k_tokens")
+_IMAGE = re.compile(r"(?P<quality>low|medium|high|standard|hd)/(?P<size>\d+-x-\d+)/(?P<model>.+)")
+"""What LiteLLM writes before an image model: its price for one image of this quality and size."""
 
 
 def litellm_offers(path: Path) -> Iterator[Offer]:
@@ -113,6 +116,12 @@ def litellm_offers(path: Path) -> Iterator[Offer]:
         if row is None:
             continue
         model, region = _litellm_name(key, provider, seller)
+        if model is not None and (image := _IMAGE.fullmatch(model)):
+            quality, size, model = image["quality"], image["size"].replace("-", ""), image["model"]
+            price = row["standard"].get("images") or row["standard"].get("images_output")
+            if price is None or (quality == "standard" and "gpt-image" in model):
+                continue
+            row = {"standard": {f"images_output:{quality}/{size}": price}}
         if model is None or "x-" in model.partition("/")[0]:
             continue
         offer = Offer(seller, model, [row], entry.get("source") or "https://github.com/BerriAI/litellm", region=region)
@@ -135,7 +144,7 @@ def _litellm_name(key: str, provider: str, seller: str) -> tuple[str | None, str
     if seller == "azure" and parts[0] == "speech":
         parts = parts[1:]
     model = "/".join(parts)
-    if seller == "azure" and any(word in model for word in ("1024", "container")):
+    if seller == "azure" and "container" in model:
         return None, None
     return model.lower() if seller in ("azure", "bedrock", "openai", "anthropic", "gemini", "vertex") else model, region
 

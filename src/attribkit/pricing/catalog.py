@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from attribkit.errors import PriceDataError
-from attribkit.pricing.meters import UNITS
+from attribkit.pricing.meters import unit_of
 
 __all__ = ["FORMAT", "Catalog", "Shard", "check_shard", "instant"]
 
@@ -127,7 +127,7 @@ def _check_cards(where: str, row: Mapping[str, Any]) -> None:
         if not isinstance(card, dict):
             raise PriceDataError(f"{where}: {name} is not a card of prices")
         for meter, price in card.items():
-            if meter not in UNITS:
+            if unit_of(meter) is None:
                 raise PriceDataError(f"{where}: {name}.{meter}: no such meter")
             if not isinstance(price, str) or not price.replace(".", "", 1).isdigit():
                 raise PriceDataError(f'{where}: {name}.{meter} = {price!r}: prices are decimal texts like "0.25"')

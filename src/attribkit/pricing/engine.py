@@ -14,7 +14,7 @@ from attribkit.cost import Cost, CostLine
 from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
 from attribkit.pricing.catalog import Catalog, Shard, instant
 from attribkit.pricing.meters import PRICES, STANDS_IN
-from attribkit.pricing.names import candidates, nearest, profile_scope
+from attribkit.pricing.names import candidates, nearest, profile_scope, stated_region
 from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS, Usage
 from attribkit.usage.read import read_usage
@@ -29,6 +29,10 @@ _STATES_ITS_CHARGE = frozenset(("openrouter",))
 _INPUT, _OUTPUT = INPUT_METERS, OUTPUT_METERS
 _TEXT_INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
 _TEXT_OUTPUT = ("output", "reasoning_apart")
+_AZURE_ZONES = {
+    **{word: "global" for word in ("globalstandard", "global-standard", "globalbatch")},
+    **{zone: f"datazone-{zone}" for zone in ("us", "eu", "apac")},
+}
 _multiply, _add = PRICES.multiply, PRICES.add
 _new = tuple.__new__
 
@@ -452,6 +456,11 @@ def _tier(tier: str | None, speed: str | None, batch: bool) -> str:
 
 def _region(seller: str, region: str | None, model: str) -> str | None:
     """Return where the call was served in the words of the seller's rows."""
+    if region is None:
+        region = stated_region(model, seller)
+    if seller == "azure" and isinstance(region, str):
+        region = region.lower().replace(" ", "")  # "East US 2", as the portal writes it
+        return _AZURE_ZONES.get(region, region)
     if seller == "bedrock":
         scope = profile_scope(model)
         if scope == "global":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from decimal import Context, Decimal
 
-__all__ = ["FEES", "PRICES", "STANDS_IN", "UNITS", "unit_price"]
+__all__ = ["FEES", "PRICES", "STANDS_IN", "UNITS", "unit_of", "unit_price"]
 
 PRICES = Context(prec=60)
 """Products of counts and prices stay exact here, whatever the application has done to its own decimal context."""
@@ -44,6 +44,7 @@ UNITS: dict[str, int] = {
     "search_units": 1_000,
     "classifications": 1_000,
     "web_search": 1_000,
+    "web_search_preview": 1_000,
     "x_search": 1_000,
     "file_search": 1_000,
     "code_execution": 1_000,
@@ -51,11 +52,12 @@ UNITS: dict[str, int] = {
     "maps_grounding": 1_000,
     "live_search_source": 1_000,
 }
-"""A price in the data is USD for this many: a million tokens, an hour, a thousand searches, one image."""
+"""A price in the data is USD for this many: a million tokens, an hour, a thousand searches, one image. A meter can
+carry what its price depends on after a colon: "images_output:hd/1024x1792" is counted in the unit of "images_output"."""
 
 FEES = frozenset(
     (
-        "web_search", "x_search", "file_search", "code_execution", "code_session", "grounding", "maps_grounding",
+        "web_search", "web_search_preview", "x_search", "file_search", "code_execution", "code_session", "grounding", "maps_grounding",
         "requests_low", "requests_medium", "requests_high", "search_queries", "live_search_source",
     )
 )  # fmt: skip
@@ -80,6 +82,11 @@ STANDS_IN: dict[str, tuple[str, ...]] = {
 cache price cached tokens are ordinary input, without an audio price audio tokens are ordinary tokens."""
 
 
+def unit_of(meter: str) -> int | None:
+    """Return how many of a meter one price in the data is for, None when there is no such meter."""
+    return UNITS.get(meter.partition(":")[0])
+
+
 def unit_price(meter: str, text: str) -> Decimal:
     """Return the price of one unit from the text in the data."""
-    return PRICES.divide(Decimal(text), Decimal(UNITS[meter]))
+    return PRICES.divide(Decimal(text), Decimal(UNITS[meter.partition(":")[0]]))

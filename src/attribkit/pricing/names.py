@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-__all__ = ["candidates", "nearest", "profile_scope", "without_date"]
+__all__ = ["candidates", "nearest", "profile_scope", "stated_region", "without_date"]
 
 _SCOPES = frozenset(("global", "us", "eu", "apac", "jp", "au", "ca", "us-gov"))
 _ROUTES = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global"))
 _VARIANTS = frozenset(("thinking", "extended", "beta", "exacto"))
+_ZONES = {"eu": "datazone-eu", "us": "datazone-us", "apac": "datazone-apac", "global": "global"}
+"""What LiteLLM writes before an Azure model (azure/eu/gpt-4o), to the deployment type."""
 
 
 def candidates(model: str, seller: str, aliases: Container[str]) -> Iterator[str]:
@@ -36,10 +38,14 @@ def candidates(model: str, seller: str, aliases: Container[str]) -> Iterator[str
         if variant in _VARIANTS:
             name = head
             yield name
+            if seller == "openrouter":
+                yield low.removeprefix("openrouter/").partition(":")[0]
     if "@" in name:
         name, _, snapshot = name.partition("@")
         if snapshot.isdigit():
             yield f"{name}-{snapshot}"
+            if name[-3:-1] == "-v":  # Vertex counts releases of one name: claude-3-5-sonnet-v2@20241022
+                yield f"{name[:-3]}-{snapshot}"
         yield name
     if name.endswith("-latest"):
         name = name.removesuffix("-latest")
@@ -57,6 +63,18 @@ def profile_scope(model: str) -> str | None:
     """Return the scope of a Bedrock inference profile (global, us, eu, ...), None for a bare model id."""
     head = model.rpartition("/")[2].partition(".")[0]
     return head if head in _SCOPES else None
+
+
+def stated_region(model: str, seller: str) -> str | None:
+    """Return the region that LiteLLM's prefix of a name states (azure/eu/..., bedrock/us-west-2/...), else None."""
+    if "/" not in model or seller not in ("azure", "bedrock"):
+        return None
+    for part in model.lower().split("/")[:-1]:
+        if seller == "azure" and part in _ZONES:
+            return _ZONES[part]
+        if seller == "bedrock" and _is_region(part):
+            return part
+    return None
 
 
 def nearest(model: str, names: Mapping[str, str], most: int = 3) -> list[str]:
@@ -97,7 +115,13 @@ def _without_path(name: str, seller: str, aliases: Container[str]) -> Iterator[s
         return
     while "/" in name:
         head, _, name_after = name.partition("/")
-        if not (head == seller or head in aliases or head in _ROUTES or _is_region(head)):
+        if not (
+            head == seller
+            or head in aliases
+            or head in _ROUTES
+            or _is_region(head)
+            or (seller == "azure" and head in _ZONES)
+        ):
             return
         name = name_after
         yield name

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from attribkit.errors import PriceDataError
 from attribkit.pricing.catalog import instant
-from attribkit.pricing.meters import FEES, PRICES, UNITS, unit_price
+from attribkit.pricing.meters import FEES, PRICES, unit_of, unit_price
 
 __all__ = ["Overrides", "Rule", "discounted", "read_overrides"]
 
@@ -120,7 +120,7 @@ def _digest(texts: list[str]) -> str:
 def _read_row(where: str, kind: str, row: Any, rules: list[Rule], names: dict[tuple[str, str], str]) -> None:
     if not isinstance(row, Mapping):
         raise PriceDataError(f"{where}: is not a table")
-    unknown = [key for key in row if key not in _KEYS[kind] and not (kind == "price" and key in UNITS)]
+    unknown = [key for key in row if key not in _KEYS[kind] and not (kind == "price" and unit_of(key))]
     if unknown:
         raise PriceDataError(f"{where}: {unknown[0]!r} is not a key of a {kind}")
     seller = _text(where, row, "seller", "*" if kind == "discount" else None)
@@ -131,7 +131,7 @@ def _read_row(where: str, kind: str, row: Any, rules: list[Rule], names: dict[tu
     since, until = _date(where, row, "from", _SINCE), _date(where, row, "until", _UNTIL)
     if until <= since:
         raise PriceDataError(f"{where}: `until` {row['until']} is not after `from` {row['from']}")
-    prices = {key: unit_price(key, str(_number(where, row, key))) for key in row if key in UNITS}
+    prices = {key: unit_price(key, str(_number(where, row, key))) for key in row if unit_of(key)}
     factor = Decimal(1)
     if kind == "price" and not prices:
         raise PriceDataError(f'{where}: no price; name meters, for example input = "2.50" (USD per million tokens)')

@@ -90,6 +90,8 @@ def _rare_reader(payload: Mapping[str, Any], provider: str) -> _Reader | None:
         return cohere.from_billed_units
     if "seconds" in payload:
         return openai.from_duration
+    if "characters" in payload or "images" in payload or "video_seconds" in payload:
+        return openai.from_request
     if "prompt_token_count" in payload:
         return bedrock.from_llama if "generation_token_count" in payload else gemini.from_generate_content
     if "inputTokenCount" in payload:
@@ -106,17 +108,35 @@ def _rare_reader(payload: Mapping[str, Any], provider: str) -> _Reader | None:
     return None
 
 
+def _stated_tier(reply: Mapping[str, Any]) -> str | None:
+    """Return the tier that a reply states beside its usage: OpenAI and Groq as text, Bedrock Converse in objects."""
+    latency = reply.get("performanceConfig")
+    if isinstance(latency, Mapping) and latency.get("latency") == "optimized":
+        return "latency-optimized"
+    tier = reply.get("service_tier") or reply.get("serviceTier")
+    if isinstance(tier, Mapping):
+        tier = tier.get("type")
+    return tier if isinstance(tier, str) and 0 < len(tier) <= 64 else None
+
+
 def _from_wrapper(payload: Mapping[str, Any], provider: str, api: str | None) -> Usage:
     """Look for the usage object inside a reply or a batch line; a few levels deep, so that no loop is endless."""
     model: str | None = None
+    tier: str | None = None
+    tools: Mapping[str, Any] = {}
     for _ in range(4):
         stated = payload.get("model") or payload.get("modelVersion") or payload.get("model_version")
         if isinstance(stated, str) and stated:
             model = stated
+        tier = _stated_tier(payload) or tier
+        if isinstance(output := payload.get("output"), list):
+            tools = openai.tool_calls(output, payload.get("tools"))
         reader = _reader_for(payload, provider, api)
         if reader is not None:
             usage = reader(payload)
-            return usage if usage.model or not model else usage._replace(model=model)
+            if tools and "server_side_tool_usage_details" not in payload:
+                usage = openai.with_tools(usage, tools)
+            return usage._replace(model=usage.model or model, tier=usage.tier or tier)
         inner = next((payload[key] for key in _WRAPPERS if isinstance(payload.get(key), Mapping)), None)
         if inner is None:
             break

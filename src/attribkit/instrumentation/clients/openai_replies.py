@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from attribkit.calls import LLMCall, Reply
+from attribkit.usage.dialects.openai import tool_calls
 
 __all__ = ["KINDS", "StreamItems", "counted", "kind_of", "of_parsed", "of_raw", "of_text", "of_unparsed"]
 
@@ -14,6 +15,8 @@ _SCALARS = frozenset((int, type(None), str, float, bool))
 _UNKNOWN = Reply()[4:]
 _NOTHING: dict[str, Any] = {}
 _KINDS_KEPT = 512
+_CONTAINERS_KEPT = 4096
+_containers: dict[str, None] = {}
 KINDS: dict[type, str] = {}
 """What `kind_of` has said of each type of result."""
 _inner: dict[type, tuple[str, ...]] = {}
@@ -49,6 +52,9 @@ def of_parsed(result: Any) -> Reply:
         return Reply(problem="the reply is not JSON" if isinstance(result, str) else None)
     get = facts.get
     usage, model, tier, response_id = get("usage"), get("model"), get("service_tier"), get("id")
+    output = get("output")
+    if output and usage is not None:
+        usage = _with_tools(plain(usage), output, get("tools"))
     return tuple.__new__(
         Reply,
         (
@@ -59,6 +65,23 @@ def of_parsed(result: Any) -> Reply:
             *_UNKNOWN,
         ),
     )
+
+
+def _with_tools(usage: Any, output: Any, tools: Any) -> Any:
+    """Return a Responses usage with the tools in its output that are billed by the call. A code interpreter's container
+    is billed once: to the call in which this process first sees it."""
+    if type(output) is not list or type(usage) is not dict or "server_side_tool_usage_details" in usage:
+        return usage
+    calls = tool_calls(output, tools)
+    if not calls:
+        return usage
+    new = [one for one in calls.pop("code_containers", ()) if one not in _containers]
+    if new:
+        if len(_containers) >= _CONTAINERS_KEPT:
+            _containers.clear()
+        _containers.update(dict.fromkeys(new))
+        calls["code_sessions"] = len(new)
+    return {**usage, "server_side_tool_usage_details": calls}
 
 
 def _text(value: Any) -> str | None:

@@ -7,13 +7,22 @@ reasoning, audio, and accepted and rejected prediction tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attribkit.usage.counts import MOST, Meters, amount, count, part, split_input, split_output, usage_of
+from attribkit.usage.counts import MOST, Meters, amount, count, part, split_input, split_output, text_of, usage_of
 from attribkit.usage.model import NO_USAGE, Usage
 
-__all__ = ["from_chat", "from_duration", "from_embeddings", "from_images", "from_responses"]
+__all__ = [
+    "from_chat",
+    "from_duration",
+    "from_embeddings",
+    "from_images",
+    "from_request",
+    "from_responses",
+    "tool_calls",
+    "with_tools",
+]
 
 
 _CACHED_ELSEWHERE = frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"))
@@ -116,6 +125,72 @@ def from_duration(payload: Mapping[str, Any]) -> Usage:
     return usage_of([("seconds", seconds)] if seconds else [], problems)
 
 
+def from_request(payload: Mapping[str, Any]) -> Usage:
+    """Read what a request itself says, for APIs that answer without a usage object: characters of speech, images by
+    their quality and size, seconds of video. Without a quality or size they are those that DALL-E 3 takes."""
+    problems: list[str] = []
+    meters: Meters = []
+    characters = count(payload, "characters", problems)
+    if characters:
+        meters.append(("characters", characters))
+    images = count(payload, "images", problems)
+    if images:
+        size = text_of(payload, "size") or "1024x1024"
+        meters.append((f"images_output:{text_of(payload, 'quality') or 'standard'}/{size}", images))
+    seconds = amount(payload, "video_seconds", problems)
+    if seconds:
+        meters.append(("videos_seconds", seconds))
+    return usage_of(meters, problems)
+
+
+def tool_calls(output: Iterable[Any], tools: Any = None) -> dict[str, Any]:
+    """Return what the output items of a Responses reply say of tools that are billed by the call, under the names that
+    a usage object can carry in "server_side_tool_usage_details"; {} when there are none.
+
+    Only searches are billed of what the web search tool does. Code interpreter sessions are billed by their container,
+    which can be the one of an earlier call: their ids are returned ("code_containers"), not a count.
+    """
+    calls: dict[str, Any] = {}
+    for item in output:
+        get = item.get if type(item) is dict else getattr(item, "__dict__", _NOTHING).get
+        kind = get("type")
+        if kind == "web_search_call":
+            action = get("action")
+            act = action.get("type") if isinstance(action, dict) else getattr(action, "type", None)
+            if act is None or act == "search":
+                key = "web_search_preview_calls" if _preview(tools) else "web_search_calls"
+                calls[key] = calls.get(key, 0) + 1
+        elif kind == "file_search_call":
+            calls["file_search_calls"] = calls.get("file_search_calls", 0) + 1
+        elif kind == "code_interpreter_call":
+            container = get("container_id")
+            if isinstance(container, str) and container not in calls.setdefault("code_containers", []):
+                calls["code_containers"].append(container)
+    return calls
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def _preview(tools: Any) -> bool:
+    """Return whether a reply's tools name the preview of web search, which has a price of its own on some models."""
+    if not isinstance(tools, list | tuple):
+        return False
+    kinds = [tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None) for tool in tools]
+    return any(isinstance(kind, str) and kind.startswith("web_search_preview") for kind in kinds)
+
+
+def with_tools(usage: Usage, calls: Mapping[str, Any]) -> Usage:
+    """Return `usage` with the meters of tool calls; each container counts as one session."""
+    problems: list[str] = []
+    meters: Meters = list(usage.meters)
+    containers = calls.get("code_containers")
+    if containers:
+        calls = {**calls, "code_sessions": len(containers)}
+    _count_tools(calls, meters, problems)
+    return usage._replace(meters=tuple(meters)) if len(meters) > len(usage.meters) else usage
+
+
 def _from_input_output(payload: Mapping[str, Any], *, image_endpoint: bool) -> Usage:
     problems: list[str] = []
     total_in = count(payload, "input_tokens", problems)
@@ -166,11 +241,14 @@ def _from_input_output(payload: Mapping[str, Any], *, image_endpoint: bool) -> U
 
 
 def _count_tools(tools: Mapping[str, Any], meters: Meters, problems: list[str]) -> None:
-    """xAI states its server-side tools inside usage; each call has a price."""
+    """xAI states its server-side tools inside usage; each call has a price. What OpenAI's replies say in their output
+    is put here by their readers, under the same names."""
     for key, meter in (
         ("web_search_calls", "web_search"),
+        ("web_search_preview_calls", "web_search_preview"),
         ("x_search_calls", "x_search"),
         ("code_interpreter_calls", "code_execution"),
+        ("code_sessions", "code_session"),
         ("file_search_calls", "file_search"),
     ):
         calls = count(tools, key, problems)

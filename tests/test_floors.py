@@ -17,7 +17,7 @@ FLOORS = (
     ("instrumentation", "reports", "audit"),
     ("runtime", "dashboard"),
     ("testing", "asgi", "wsgi", "__init__"),
-    ("demo",),
+    ("demo", "verify"),
     ("cli", "__main__"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

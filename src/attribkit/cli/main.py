@@ -25,6 +25,7 @@ class Row(NamedTuple):
 COMMANDS: dict[str, Row] = {
     "report": Row("attribkit.cli.report", "Spend, calls and tokens by tenant or any other field."),
     "doctor": Row("attribkit.cli.doctor", "What is patched and what is not; gateways, prices, ledger, settings."),
+    "verify": Row("attribkit.cli.verify", "Which hops survive on the versions installed here, and why not."),
     "demo": Row("attribkit.cli.demo", "A LangGraph agent for three tenants, run with attribkit off and on."),
 }
 

@@ -1,0 +1,128 @@
+"""Queues: a worker that is older than every scope does each item for the tenant who put it there."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from typing import Any
+
+from attribkit import attributed
+from attribkit.verify.asking import answer, answer_async, async_client, warm
+from attribkit.verify.lab import Lab
+from attribkit.verify.probe import Group
+
+__all__ = ["GROUP"]
+
+GROUP = Group(
+    "queues",
+    "queues",
+    needs=("openai>=1.40",),
+    extra="openai",
+    relies=("openai", "queues"),
+    remedy="put attribkit.carry(function) on the queue, and let the worker call it",
+    prepare=warm,
+)
+
+
+async def _serve(waiting: asyncio.Queue[Any], lab: Lab, workers: int) -> None:
+    """Let workers that are started first take prompts that two tenants put."""
+    async with async_client() as client:
+
+        async def work() -> None:
+            while True:
+                item = await waiting.get()
+                try:
+                    await answer_async(client, item if isinstance(item, str) else item[-1])
+                finally:
+                    waiting.task_done()
+
+        tasks = [asyncio.create_task(work()) for _ in range(workers)]
+        await asyncio.sleep(0)
+        for number, tenant in enumerate(lab.tenants(2)):
+            with attributed(**tenant.fields):
+                for _ in range(2):
+                    prompt = tenant.ask()
+                    await waiting.put((-number, prompt) if isinstance(waiting, asyncio.PriorityQueue) else prompt)
+        await waiting.join()
+        for task in tasks:
+            task.cancel()
+
+
+@GROUP.probe("asyncio.Queue, one worker")
+async def asyncio_queue(lab: Lab) -> None:
+    await _serve(asyncio.Queue(), lab, 1)
+
+
+@GROUP.probe("asyncio.Queue, bounded, three workers")
+async def asyncio_queue_bounded(lab: Lab) -> None:
+    await _serve(asyncio.Queue(1), lab, 3)
+
+
+@GROUP.probe("asyncio.PriorityQueue")
+async def asyncio_priority_queue(lab: Lab) -> None:
+    await _serve(asyncio.PriorityQueue(), lab, 1)
+
+
+@GROUP.probe("asyncio.LifoQueue")
+async def asyncio_lifo_queue(lab: Lab) -> None:
+    await _serve(asyncio.LifoQueue(), lab, 1)
+
+
+@GROUP.probe("asyncio.Queue, put_nowait and get_nowait of a batch")
+async def asyncio_batch(lab: Lab) -> None:
+    waiting: asyncio.Queue[str] = asyncio.Queue()
+    for tenant in lab.tenants(2):
+        with attributed(**tenant.fields):
+            waiting.put_nowait(tenant.ask())
+    async with async_client() as client:
+        while not waiting.empty():
+            await answer_async(client, waiting.get_nowait())
+
+
+def _serve_thread(waiting: Any, lab: Lab) -> None:
+    """Let a thread that is started first take prompts that two tenants put; then one that is for nobody."""
+    done = []
+
+    def work() -> None:
+        while True:
+            item = waiting.get()
+            prompt = item[-1] if isinstance(item, tuple) else item
+            if not prompt:
+                return
+            done.append(answer(prompt))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    ordered = isinstance(waiting, queue.PriorityQueue)
+    for number, tenant in enumerate(lab.tenants(2)):
+        with attributed(**tenant.fields):
+            for _ in range(2):
+                prompt = tenant.ask()
+                waiting.put((-number, prompt) if ordered else prompt)
+    lab.until(lambda: len(done) == 4)
+    prompt = lab.nobody().ask()
+    waiting.put((9, prompt) if ordered else prompt)
+    lab.until(lambda: len(done) == 5)
+    waiting.put((9, "") if ordered else "")
+    worker.join()
+
+
+@GROUP.probe("queue.Queue, a worker thread")
+def thread_queue(lab: Lab) -> None:
+    _serve_thread(queue.Queue(), lab)
+
+
+@GROUP.probe("queue.SimpleQueue, a worker thread")
+def simple_queue(lab: Lab) -> None:
+    _serve_thread(queue.SimpleQueue(), lab)
+
+
+@GROUP.probe("queue.PriorityQueue, a worker thread")
+def priority_queue(lab: Lab) -> None:
+    _serve_thread(queue.PriorityQueue(), lab)
+
+
+@GROUP.probe("queue.LifoQueue, a worker thread")
+def lifo_queue(lab: Lab) -> None:
+    _serve_thread(queue.LifoQueue(), lab)

@@ -30,6 +30,7 @@ __all__ = ["Outcome", "Result", "Status", "chosen", "verify"]
 Status = Literal["survives", "leaks", "wrong", "failed", "not run"]
 ONE_PROBE = 10.0
 """Seconds that one probe may take."""
+WORKER = "attribkit.verify.worker"
 _SOURCE = Path(__file__).resolve().parents[2]
 
 
@@ -220,7 +221,7 @@ class _Bench:
         environ["PYTHONPATH"] = ":".join((str(_SOURCE), *filter(None, [environ.get("PYTHONPATH")])))
         with (directory / "stderr").open("wb") as said:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "attribkit.verify.worker"],
+                [sys.executable, "-P", "-m", WORKER],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,

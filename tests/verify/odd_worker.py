@@ -9,12 +9,14 @@ from typing import Any
 
 from attribkit import attributed
 from attribkit.verify import probes, worker
-from attribkit.verify.asking import answer
+from attribkit.verify.asking import answer, warm
 from attribkit.verify.lab import Lab, NotHere
 from attribkit.verify.probe import Group
 
 probes.GROUPS["odd"] = "verify.odd_worker"
-GROUP = Group("odd", "odd programs", needs=("openai>=1.40",), extra="openai", relies=("openai",), remedy="none")
+GROUP = Group(
+    "odd", "odd programs", needs=("openai>=1.40",), extra="openai", relies=("openai",), remedy="none", prepare=warm
+)
 
 
 @GROUP.probe("right")

@@ -12,27 +12,15 @@ from attribkit.verify.judge import Column, by_marker, judge
 from attribkit.verify.lab import Lab
 from attribkit.verify.notes import Note
 
+_REST = ("m", None, None, None)
+
 
 def request(prompt: str, tenant: Any, *, response_id: str | None = "r1", status: int = 200) -> CapturedRequest:
     told = {} if tenant is None else {"tenant_id": tenant.tenant_id, "workflow_id": tenant.workflow_id}
     headers = (("x-portkey-metadata", json.dumps(told)), ("x-app", "crm-7"))
     body = json.dumps({"messages": [{"role": "user", "content": prompt}]}).encode()
     return CapturedRequest(
-        1,
-        0.0,
-        1,
-        "POST",
-        "/v1/chat/completions",
-        headers,
-        body,
-        status,
-        "answered",
-        0,
-        response_id,
-        "m",
-        None,
-        None,
-        None,
+        1, 0.0, 1, "POST", "/v1/chat/completions", headers, body, status, "answered", 0, response_id, *_REST
     )
 
 

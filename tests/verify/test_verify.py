@@ -1,4 +1,4 @@
-"""`attribkit verify` on this environment: all its programs, a group that is off, programs that go wrong, the command."""
+"""`attribkit verify` in this environment: all its programs, a hop that is off, programs that go wrong, the command."""
 
 from __future__ import annotations
 
@@ -77,9 +77,8 @@ def test_programs_are_known_by_unlike_names_and_rely_on_what_there_is() -> None:
 
 def test_off_in_the_settings_is_exactly_what_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTRIBKIT_HOPS", '{"langchain": false}')
-    outcome = verify(
-        chosen(["langchain/invoke", "langchain/config_metadata", "langchain/batch", "openai/sync"]), jobs=2
-    )
+    wanted = chosen(["langchain/invoke", "langchain/config_metadata", "langchain/batch", "openai/sync"])
+    outcome = verify(wanted, jobs=2)
     assert names(outcome, "leaks") == {"langchain/config_metadata"}
     assert names(outcome, "survives") == {"langchain/invoke", "langchain/batch", "openai/sync"}
     assert {state.status for state in outcome.patches if state.group == "langchain"} == {"off"}
@@ -104,19 +103,17 @@ def test_a_program_that_fails_does_not_take_the_others_with_it(monkeypatch: pyte
         "PYTHONPATH", os.pathsep.join((str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
     )
     monkeypatch.setattr(run, "WORKER", "verify.odd_worker")
-    monkeypatch.setattr(run, "ONE_PROBE", 1.5)
+    monkeypatch.setattr(run, "ONE_PROBE", 4.0)
     monkeypatch.setitem(probes.GROUPS, "odd", "verify.odd_worker")
     outcome = verify(chosen(["odd"]), jobs=2)
     said = {result.probe.id.removeprefix("odd/"): (result.status, result.said) for result in outcome.results}
     assert said["right"] == ("survives", None)
     assert said["leaks"] == ("leaks", None)
     assert said["wrong"] == ("wrong", None)
-    assert said["silent"] == (
-        "failed",
-        "1 of 1 requests are missing, 1 of 1 spans are missing, 1 of 1 rows are missing",
-    )
+    missing = ", ".join(f"1 of 1 {what} are missing" for what in ("requests", "spans", "rows"))
+    assert said["silent"] == ("failed", missing)
     assert said["raises"][0] == "failed" and "KeyError" in str(said["raises"][1])
-    assert said["hangs"][0] == "failed" and "it hung for 1.5 seconds in" in str(said["hangs"][1])
+    assert said["hangs"][0] == "failed" and "it hung for 4 seconds in" in str(said["hangs"][1])
     assert said["dies"] == ("failed", "its process died: signal SIGKILL")
     assert said["exits"][0] == "failed" and "SystemExit" in str(said["exits"][1])
     assert said["elsewhere"] == ("not run", "this system has no such thing")

@@ -28,7 +28,7 @@ from attribkit.verify.start import environment
 __all__ = ["Outcome", "Result", "Status", "chosen", "verify"]
 
 Status = Literal["survives", "leaks", "wrong", "failed", "not run"]
-ONE_PROBE = 10.0
+ONE_PROBE = 15.0
 """Seconds that one probe may take."""
 WORKER = "attribkit.verify.worker"
 _SOURCE = Path(__file__).resolve().parents[2]

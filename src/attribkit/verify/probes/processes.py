@@ -121,11 +121,11 @@ def process_spawn(lab: Lab) -> None:
 
 @GROUP.probe("Process, forkserver", relies=("processes",))
 def process_forkserver(lab: Lab) -> None:
-    for tenant in lab.tenants(2):
-        with attributed(**tenant.fields):
-            child = _context("forkserver").Process(target=_asked_there, args=(tenant.ask(),))
-            child.start()
-        child.join()
+    tenant = lab.tenant()
+    with attributed(**tenant.fields):
+        child = _context("forkserver").Process(target=_asked_there, args=(tenant.ask(),))
+        child.start()
+    child.join()
 
 
 @GROUP.probe("a child Python program", relies=("processes",))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import answer, answer_async, async_client, warm
 from attribkit.verify.lab import Lab, Tenant
 from attribkit.verify.probe import Group

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import MODEL
 from attribkit.verify.lab import Lab, Tenant
 from attribkit.verify.probe import Group

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Annotated, Any, TypedDict
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import message
 from attribkit.verify.lab import Lab
 from attribkit.verify.probe import Group

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import MODEL, answer, answer_async, async_client, client, message, warm
 from attribkit.verify.lab import Lab
 from attribkit.verify.probe import Group

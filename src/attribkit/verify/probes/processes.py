@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import answer, warm
 from attribkit.verify.lab import Lab, NotHere
 from attribkit.verify.probe import Group

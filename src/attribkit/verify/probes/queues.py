@@ -7,7 +7,7 @@ import queue
 import threading
 from typing import Any
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import answer, answer_async, async_client, warm
 from attribkit.verify.lab import Lab
 from attribkit.verify.probe import Group

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from attribkit import attributed
+from attribkit.context import attributed
 from attribkit.verify.asking import answer, warm
 from attribkit.verify.lab import Lab
 from attribkit.verify.probe import Group

@@ -53,6 +53,8 @@ class Reply(NamedTuple):
     """Characters of output text that were read, for an estimate when the stream was cut."""
     problem: str | None = None
     """What was wrong with the reply (not JSON, empty), when something was."""
+    estimated: str | None = None
+    """How `usage` was completed, where the provider had stated only a part of it when the stream was cut."""
 
 
 class CallRecord(NamedTuple):

@@ -235,6 +235,8 @@ class Operation:
     """The headers that are ours on the request under way; one that the user had set is not among them."""
     reply_headers: Mapping[str, str] | None = None
     """The headers of the reply, where the gateway says something of its own there."""
+    watched: object | None = None
+    """A weak reference that the client patch keeps as long as the operation lives."""
     closed = False
     _attempts = 0
     _seen: Any = None
@@ -253,6 +255,11 @@ class Operation:
     def hides_usage_chunk(self) -> bool:
         """True when the stream was asked for usage on our account: its last chunk is not for the caller."""
         return self.body is not None and "stream_options" in self.body
+
+    @property
+    def unread(self) -> bool:
+        """True while no chunk of the stream has been read."""
+        return self.attempt is None or self.attempt.first_chunk_ns is None
 
     # -- on the way out ------------------------------------------------------------------------------------------------
 
@@ -390,6 +397,8 @@ class Operation:
             usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
             if not usage.known and cut:
                 usage = self._estimate(reply)
+            elif reply.estimated is not None:
+                usage = usage._replace(estimated=reply.estimated)
             if not usage.known:
                 return usage, Cost.unknown(reply.problem or "; ".join(usage.problems) or "the reply states no usage")
             cost = self.pipeline.prices.cost(

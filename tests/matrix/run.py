@@ -27,11 +27,15 @@ class Row(NamedTuple):
 
 OPENAI = ("tests/openai_sdk", "tests/instrumentation")
 CHAINS = ("tests/chains",)
+SDKS = "tests/sdks/test_"
 TABLE = (
     Row("openai-1.40", ("openai==1.40.*", "httpx<0.28"), OPENAI),
     Row("openai-1.109", ("openai==1.109.*",), OPENAI),
     Row("openai-2", ("openai==2.*",), OPENAI),
     Row("openai-3", ("openai==3.*",), OPENAI),
+    Row("anthropic-0.40", ("anthropic==0.40.*", "httpx<0.28"), (f"{SDKS}anthropic.py",)),
+    Row("anthropic-1", ("anthropic>=0.60,<2",), (f"{SDKS}anthropic.py",)),
+    Row("anthropic-2", ("anthropic==2.*",), (f"{SDKS}anthropic.py",)),
     Row("langchain-0.3", ("langchain-core==0.3.*", "langchain-openai==0.3.*", "langgraph==0.3.*"), CHAINS),
     Row(
         "langchain-1.0",

@@ -73,6 +73,13 @@ def test_a_stream_that_is_left_is_abandoned_and_estimated(how: str, seen: Any, c
     assert len(seen.call_spans()) == 1
 
 
+def test_a_stream_that_nobody_reads_is_abandoned_when_it_is_let_go(seen: Any, client: Any) -> None:
+    opened(client)
+    gc.collect()
+    (record,) = seen.records
+    assert (record.status, record.cost.status) == ("abandoned", "estimated")
+
+
 def test_a_stream_left_open_is_settled_at_the_end(seen: Any, client: Any) -> None:
     stream = opened(client)
     next(stream)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from attribkit.instrumentation.clients import openai, redirects
-from attribkit.instrumentation.hops import langchain, langgraph, peers, web
+from attribkit.instrumentation.clients import (
+    anthropic,
+    openai,
+    redirects,
+)
+from attribkit.instrumentation.hops import (
+    langchain,
+    langgraph,
+    peers,
+    web,
+)
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
 
 __all__ = ["GROUPS", "patches"]
 
-GROUPS = ("openai", "redirects", "langchain", "langgraph", "peers", "web", "telemetry")
+GROUPS = (
+    "openai",
+    "anthropic",
+    "redirects",
+    "langchain",
+    "langgraph",
+    "peers",
+    "web",
+    "telemetry",
+)
 """What `hops={...: False}` can turn off."""
 
 
@@ -18,6 +36,7 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None 
     """Return every row, clients first. `own` are the services that get the carrier."""
     return (
         *openai.patches(pipeline, read_replies=read_replies),
+        *anthropic.patches(pipeline),
         *redirects.patches(pipeline),
         *langchain.patches(),
         *langgraph.patches(),

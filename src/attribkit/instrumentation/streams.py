@@ -14,14 +14,15 @@ from attribkit import faults
 from attribkit.calls import CallStatus, Reply
 from attribkit.pipeline import Operation
 
-__all__ = ["Items", "watch", "watch_async"]
+__all__ = ["Items", "abandon_if_dropped", "watch", "watch_async"]
 
 
 class Items(Protocol):
     """How one client's stream items are read."""
 
-    def only_usage(self, item: Any) -> bool:
-        """Return whether an item holds nothing but the usage that we asked for."""
+    def sift(self, operation: Operation) -> Callable[[Any], bool] | None:
+        """Return what each item is shown to before it is handed on, None when that is nothing. It says True of an item
+        that is not for the caller: one that holds nothing but the usage that we asked for."""
 
     def reply(self, first: Any, latest: Any, count: int) -> Reply:
         """Return the facts of a stream of which so much has been read."""
@@ -48,17 +49,32 @@ def _seen_by(proxy: Any, items: Items, frame_of: Callable[[Any], Any]) -> Callab
     return seen
 
 
+def abandon_if_dropped(stream: Any, operation: Operation) -> None:
+    """Abandon `operation` when `stream` is let go before anything was read of it.
+
+    A generator that never began to run is not told that it ends, and the connection, which nobody closes then, keeps
+    the operation alive.
+    """
+
+    def dropped(reference: object) -> None:
+        if operation.unread and not operation.closed:
+            operation.abandon(Reply())
+
+    operation.watched = weakref.ref(stream, dropped)
+
+
 def watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterator[Any]:
     """Forward `source`; finish `operation` when it ends, abandon it when nobody wants the rest."""
     proxy = _watch(source, operation, items)
     operation.streaming(_seen_by(proxy, items, lambda proxy: proxy.gi_frame))
+    abandon_if_dropped(proxy, operation)
     return proxy
 
 
 def _watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterator[Any]:
     first = item = None
     count = 0
-    hides = items.only_usage if operation.hides_usage_chunk else None
+    hides = items.sift(operation)
     try:
         for item in source:
             first, count = item, 1
@@ -86,13 +102,14 @@ def watch_async(source: AsyncIterator[Any], operation: Operation, items: Items) 
     """The same for an async stream."""
     proxy = _watch_async(source, operation, items)
     operation.streaming(_seen_by(proxy, items, lambda proxy: proxy.ag_frame))
+    abandon_if_dropped(proxy, operation)
     return proxy
 
 
 async def _watch_async(source: AsyncIterator[Any], operation: Operation, items: Items) -> AsyncIterator[Any]:
     first = item = None
     count = 0
-    hides = items.only_usage if operation.hides_usage_chunk else None
+    hides = items.sift(operation)
     try:
         async for item in source:
             if not count:

@@ -2,358 +2,57 @@
 
 from __future__ import annotations
 
-import copy
-import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from attribkit import context, faults
-from attribkit.calls import LLMCall
-from attribkit.context import Scope, enter, leave, scope
-from attribkit.errors import AttributionRequired, BudgetExceeded
-from attribkit.instrumentation.clients.headers import put
+from attribkit.calls import LLMCall, Reply
 from attribkit.instrumentation.clients.hosts import provider_at
-from attribkit.instrumentation.clients.openai_replies import (
-    KINDS,
-    StreamItems,
-    counted,
-    kind_of,
-    of_parsed,
-    of_raw,
-    of_text,
-    of_unparsed,
-)
+from attribkit.instrumentation.clients.openai_replies import StreamItems, counted, of_text
+from attribkit.instrumentation.clients.stainless import StainlessSDK
 from attribkit.instrumentation.patching import Patch
-from attribkit.instrumentation.streams import watch, watch_async
-from attribkit.pipeline import Operation, Pipeline
+from attribkit.pipeline import Pipeline
 
-__all__ = ["EXTENSION", "patches"]
-
-EXTENSION = "attribkit"
-"""The key in an HTTP request's `extensions` under which its operation travels."""
-
-_APIS = {
-    "/chat/completions": "chat",
-    "/completions": "completions",
-    "/responses": "responses",
-    "/embeddings": "embeddings",
-    "/images/generations": "images",
-    "/images/edits": "images",
-    "/images/variations": "images",
-    "/audio/speech": "speech",
-    "/audio/transcriptions": "transcriptions",
-    "/audio/translations": "transcriptions",
-    "/moderations": "moderations",
-    "/videos": "videos",
-    "/batches": "batches",
-    "/threads/runs": "runs",
-}
-_RAW = "X-Stainless-Raw-Response"
-_URLS_KEPT = 1024
-_new = tuple.__new__
-_KEPT = 1 << 22
-"""Characters of a body, read piece by piece, that are looked at for its usage: the first or the last so many."""
+__all__ = ["patches"]
 
 
-def _api(method: str, path: str) -> str:
-    """Return which model API a request is, "" when it is none (files, lists, polls): such requests get no row."""
-    if method.lower() != "post":
-        return ""
-    path = path.split("?", 1)[0].rstrip("/")
-    api = _APIS.get(path, "")
-    if not api and "/threads/" in path and path.endswith(("/runs", "/submit_tool_outputs")):
-        api = "runs"
-    return api
+class _OpenAI(StainlessSDK):
+    name: ClassVar[str] = "openai"
+    apis: ClassVar[Mapping[str, str]] = {
+        "/chat/completions": "chat",
+        "/completions": "completions",
+        "/responses": "responses",
+        "/embeddings": "embeddings",
+        "/images/generations": "images",
+        "/images/edits": "images",
+        "/images/variations": "images",
+        "/audio/speech": "speech",
+        "/audio/transcriptions": "transcriptions",
+        "/audio/translations": "transcriptions",
+        "/moderations": "moderations",
+        "/videos": "videos",
+        "/batches": "batches",
+        "/threads/runs": "runs",
+    }
 
+    def api_of(self, method: str, path: str) -> str:
+        api = super().api_of(method, path)
+        if not api and method.lower() == "post" and "/threads/" in path:
+            last = path.split("?", 1)[0].rstrip("/").rpartition("/")[2]
+            api = "runs" if last in ("runs", "submit_tool_outputs") else ""
+        return api
 
-# -- requests ---------------------------------------------------------------------------------------------------------
-
-
-class _Client:
-    """Reads the requests of OpenAI clients into operations of one pipeline."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._urls: dict[int, tuple[Any, str, str]] = {}
-        self._hidden = False
-        """True once a call came by a subclass's own method: it may come by the base class's too."""
-
-    def _base(self, client: Any, url: Any) -> tuple[Any, str, str]:
-        """Return a client's base URL, its text and the provider behind it; remembered by the identity of the URL."""
-        text = str(url)
+    def provider_of(self, client: Any, url: str) -> str:
         azure = any(cls.__name__ == "BaseAzureClient" for cls in type(client).__mro__)
-        if len(self._urls) >= _URLS_KEPT:
-            self._urls.clear()
-        known = self._urls[id(url)] = url, text, "azure" if azure else provider_at(text)
-        return known
+        return "azure" if azure else provider_at(url)
 
-    def begin(self, client: Any, options: Any, stream: bool) -> Operation | None:
-        """Return the operation of one request, None when our own reading of it failed."""
-        try:
-            path, url = options.url, client._base_url
-            known = self._urls.get(id(url))
-            if known is None or known[0] is not url:
-                known = self._base(client, url)
-            _, base, provider = known
-            if path.startswith("http"):
-                base, path = path, ""
-            api = (options.method == "post" and _APIS.get(path)) or _api(options.method, path)
-            body = options.json_data
-            if body.__class__ is not dict and not isinstance(body, Mapping):
-                body = None
-            model = None
-            if body is not None:
-                if options.extra_json:
-                    body = {**body, **options.extra_json}
-                model = body.get("model")
-                if model.__class__ is not str:
-                    model = None
-                if options.files:
-                    body = None
-            here = context.in_force()
-            call = _new(LLMCall, ("openai", provider, api, base, model, stream, body, None, False, None))
-            operation = self._pipeline.begin(call, here.attribution, here.hop)
-            if stream and operation.hides_usage_chunk and _read_raw(options):
-                operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
-            return operation
-        except (AttributionRequired, BudgetExceeded):
-            raise
-        except Exception as fault:
-            faults.note("openai.begin", fault)
-            return None
+    def counted(self, call: LLMCall, result: Any) -> Mapping[str, Any] | None:
+        return counted(call, result)
 
-    def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        options = args[1] if len(args) > 1 else kwargs["options"]
-        if self._hidden and _begun():
-            return wrapped(*args, **kwargs)
-        operation = self.begin(instance, options, kwargs.get("stream") is True)
-        if operation is None:
-            return wrapped(*args, **kwargs)
-        if operation.body is not None:
-            args, kwargs = _with_body(args, kwargs, operation.body)
-        inner = Scope(operation.attribution, operation.hop, operation)
-        token = enter(inner)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            operation.fail(error, http_status=getattr(error, "status_code", None))
-            raise
-        finally:
-            leave(token, inner)
-        if operation.call[2] and not operation.closed:
-            _settle(operation, result)
-        return result
+    def items(self) -> StreamItems:
+        return StreamItems()
 
-    def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._hidden = True
-        return self.request(wrapped, instance, args, kwargs)
-
-    def request_async_on_subclass(
-        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        self._hidden = True
-        return self.request_async(wrapped, instance, args, kwargs)
-
-    async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        options = args[1] if len(args) > 1 else kwargs["options"]
-        if self._hidden and _begun():
-            return await wrapped(*args, **kwargs)
-        operation = self.begin(instance, options, kwargs.get("stream") is True)
-        if operation is None:
-            return await wrapped(*args, **kwargs)
-        if operation.body is not None:
-            args, kwargs = _with_body(args, kwargs, operation.body)
-        inner = Scope(operation.attribution, operation.hop, operation)
-        token = enter(inner)
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            operation.fail(error, http_status=getattr(error, "status_code", None))
-            raise
-        finally:
-            leave(token, inner)
-        if operation.call[2] and not operation.closed:
-            _settle(operation, result)
-        return result
-
-
-def _begun() -> bool:
-    """Return whether this very request has begun already, in our wrapper on a subclass."""
-    operation = scope().operation
-    return type(operation) is Operation and operation.attempt is None and not operation.closed
-
-
-def _read_raw(options: Any) -> bool:
-    """Return whether the caller will read the event stream itself, where an extra chunk could not be hidden."""
-    headers = options.headers
-    return isinstance(headers, Mapping) and headers.get(_RAW) == "stream"
-
-
-def _with_body(
-    args: tuple[Any, ...], kwargs: dict[str, Any], changes: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the call's arguments with `changes` in the JSON body; the caller's own objects stay as they are."""
-    options = copy.copy(args[1] if len(args) > 1 else kwargs["options"])
-    options.json_data = {**options.json_data, **changes}
-    extra = options.extra_json
-    if extra and not changes.keys().isdisjoint(extra):
-        options.extra_json = {key: changes.get(key, value) for key, value in extra.items()}
-    if len(args) > 1:
-        return (args[0], options, *args[2:]), kwargs
-    return args, {**kwargs, "options": options}
-
-
-def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Once per attempt: put our headers on the built request, beside those that the user set."""
-    request = wrapped(*args, **kwargs)
-    operation = scope().operation
-    if type(operation) is Operation and not operation.closed:
-        try:
-            headers = operation.next_attempt().headers
-            request.extensions[EXTENSION] = operation
-            if headers:
-                operation.added = put(request.headers, headers)
-        except Exception as fault:
-            faults.note("openai.build_request", fault)
-    return request
-
-
-def _process_response(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The reply is there: keep its headers for a gateway that says its own id or the cost in them."""
-    operation = scope().operation
-    if isinstance(operation, Operation):
-        route, response = operation.target.route, kwargs.get("response")
-        if route is not None and route.reads_reply and response is not None:
-            operation.reply_headers = response.headers
-    return wrapped(*args, **kwargs)
-
-
-def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An attempt failed with a status: remember it for its row, whether or not another attempt follows."""
-    operation = scope().operation
-    if isinstance(operation, Operation):
-        response = args[0] if args else kwargs.get("response")
-        operation.note(http_status=getattr(response, "status_code", None), error="APIStatusError")
-    return wrapped(*args, **kwargs)
-
-
-def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """An attempt failed and another follows: remember the transport's exception, unless a status says more."""
-    operation = scope().operation
-    if isinstance(operation, Operation) and operation.attempt is not None and operation.attempt.http_status is None:
-        error = sys.exc_info()[1]
-        operation.note(error=type(error).__name__ if error is not None else None)
-    return wrapped(*args, **kwargs)
-
-
-# -- replies ----------------------------------------------------------------------------------------------------------
-
-
-def _settle(operation: Operation, result: Any) -> None:
-    """Close the operation with what came back, unless that is still to be read."""
-    try:
-        kind = KINDS.get(type(result)) or kind_of(result)
-        if kind == "later" or (kind == "raw" and operation.call.stream):
-            return  # its proxy closes the operation when it has been read
-        reply = of_raw(result) if kind == "raw" else of_parsed(result)
-        if reply.usage is None:
-            reply = reply._replace(usage=counted(operation.call, result))
-        operation.finish(reply)
-    except Exception as fault:
-        faults.note("openai.settle", fault)
-
-
-def _operation_of(response: Any) -> Operation | None:
-    try:
-        operation = response.request.extensions.get(EXTENSION)
-    except Exception:
-        return None
-    return operation if isinstance(operation, Operation) and not operation.closed and operation.call.api else None
-
-
-def _stream(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
-    return items if operation is None else watch(items, operation, StreamItems())
-
-
-def _stream_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
-    return items if operation is None else watch_async(items, operation, StreamItems())
-
-
-def _close(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    operation = _operation_of(instance.response)
-    if operation is not None:
-        operation.abandon(operation.seen())
-    return wrapped(*args, **kwargs)
-
-
-# -- with_streaming_response ------------------------------------------------------------------------------------------
-
-
-def _close_response(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    operation = _operation_of(instance.http_response)
-    if operation is not None:
-        try:
-            reply = of_unparsed(instance)
-            if reply.usage is not None or reply.response_id is not None:
-                operation.finish(reply)
-            else:
-                operation.abandon(operation.seen())
-        except Exception as fault:
-            faults.note("openai.close", fault)
-    return wrapped(*args, **kwargs)
-
-
-class _Pieces:
-    """What was read of a body piece by piece, kept until its usage has been found."""
-
-    __slots__ = ("_parts", "_size")
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._size = 0
-
-    def take(self, piece: Any, end: str) -> None:
-        text = piece.decode("utf-8", "replace") if isinstance(piece, bytes) else str(piece)
-        self._parts.append(text + end)
-        self._size += len(text)
-        while self._size > _KEPT and len(self._parts) > 1:
-            self._size -= len(self._parts.pop(0))
-
-    def reply(self) -> Any:
-        return of_text("".join(self._parts))
-
-
-def _iterated(end: str) -> Any:
-    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        items, operation = wrapped(*args, **kwargs), _operation_of(instance.http_response)
-        if operation is None:
-            return items
-        pieces = _Pieces()
-        operation.streaming(pieces.reply)
-        follow = _follow_async if hasattr(items, "__aiter__") else _follow
-        return follow(items, operation, pieces, end)
-
-    return wrapper
-
-
-def _follow(items: Iterator[Any], operation: Operation, pieces: _Pieces, end: str) -> Iterator[Any]:
-    for item in items:
-        operation.first_chunk()
-        pieces.take(item, end)
-        yield item
-    operation.finish(pieces.reply())
-
-
-async def _follow_async(
-    items: AsyncIterator[Any], operation: Operation, pieces: _Pieces, end: str
-) -> AsyncIterator[Any]:
-    async for item in items:
-        operation.first_chunk()
-        pieces.take(item, end)
-        yield item
-    operation.finish(pieces.reply())
+    def of_text(self, text: str) -> Reply:
+        return of_text(text)
 
 
 def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ...]:
@@ -362,42 +61,16 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ..
     `read_replies` is for gateways that say things in their response headers; without them it would be a patch for
     nothing on every call.
     """
-    client = _Client(pipeline)
-
-    def row(module: str, path: str, wrapper: Any, *, required: bool = True, own: bool = False) -> Patch:
-        return Patch(module, path, wrapper, "openai", "openai", required, own)
-
-    base, streams, responses = "openai._base_client", "openai._streaming", "openai._response"
+    sdk = _OpenAI(pipeline)
     return (
-        row(base, "SyncAPIClient.request", client.request),
-        row(base, "AsyncAPIClient.request", client.request_async),
-        row("openai", "OpenAI.request", client.request_on_subclass, own=True),
-        row("openai", "AsyncOpenAI.request", client.request_async_on_subclass, own=True),
-        row("openai", "AzureOpenAI.request", client.request_on_subclass, own=True),
-        row("openai", "AsyncAzureOpenAI.request", client.request_async_on_subclass, own=True),
-        row(base, "BaseClient._build_request", _build_request),
-        row(base, "BaseClient._should_retry", _should_retry, required=False),
-        row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
-        row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
-        row(base, "SyncAPIClient._retry_request", _sleep_for_retry, required=False),  # before 1.60
-        row(base, "AsyncAPIClient._retry_request", _sleep_for_retry, required=False),
+        *sdk.patches(),
+        sdk.row("", "OpenAI.request", sdk.request_on_subclass, own=True),
+        sdk.row("", "AsyncOpenAI.request", sdk.request_async_on_subclass, own=True),
+        sdk.row("", "AzureOpenAI.request", sdk.request_on_subclass, own=True),
+        sdk.row("", "AsyncAzureOpenAI.request", sdk.request_async_on_subclass, own=True),
         *(
-            row(base, f"{cls}._process_response", _process_response, required=False)
+            sdk.row("._base_client", f"{cls}._process_response", sdk.process_response, required=False)
             for cls in ("SyncAPIClient", "AsyncAPIClient")
             if read_replies
-        ),
-        row(streams, "Stream.__stream__", _stream),
-        row(streams, "AsyncStream.__stream__", _stream_async),
-        row(streams, "Stream.close", _close),
-        row(streams, "AsyncStream.close", _close),
-        *(
-            row(responses, f"{cls}.{name}", wrapper)
-            for cls in ("APIResponse", "AsyncAPIResponse")
-            for name, wrapper in (
-                ("close", _close_response),
-                ("iter_bytes", _iterated("")),
-                ("iter_text", _iterated("")),
-                ("iter_lines", _iterated("\n")),
-            )
         ),
     )

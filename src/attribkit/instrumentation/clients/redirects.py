@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attribkit import faults
-from attribkit.instrumentation.clients.openai import EXTENSION
+from attribkit.instrumentation.clients.stainless import EXTENSION
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Operation, Pipeline
 

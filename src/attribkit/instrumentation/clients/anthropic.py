@@ -1,0 +1,76 @@
+"""The Anthropic SDK, direct and on Bedrock, Vertex and Foundry: its patch rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from attribkit.calls import Reply
+from attribkit.context import scope
+from attribkit.instrumentation.clients.anthropic_replies import MessageEvents, of_text
+from attribkit.instrumentation.clients.hosts import provider_at
+from attribkit.instrumentation.clients.stainless import StainlessSDK
+from attribkit.instrumentation.patching import Patch
+from attribkit.pipeline import Operation, Pipeline
+
+__all__ = ["patches"]
+
+_PLATFORMS = (("Bedrock", "bedrock"), ("Vertex", "vertex"), ("Foundry", "azure"))
+
+
+class _Anthropic(StainlessSDK):
+    """A reply is read as soon as it is parsed: the SDK's own span, which it ends next, then gets the cost."""
+
+    name: ClassVar[str] = "anthropic"
+    apis: ClassVar[Mapping[str, str]] = {
+        "/v1/messages": "messages",
+        "/v1/complete": "completions",
+        "/v1/messages/batches": "batches",
+    }
+    omits_later: ClassVar[bool] = True
+
+    def provider_of(self, client: Any, url: str) -> str:
+        for cls in type(client).__mro__:
+            for word, provider in _PLATFORMS:
+                if word in cls.__name__:
+                    return provider
+        return provider_at(url)
+
+    def region_of(self, client: Any) -> str | None:
+        region = getattr(client, "aws_region", None) or getattr(client, "region", None)
+        return region if isinstance(region, str) else None
+
+    def url_of(self, base: str, path: str) -> str:
+        return base.rstrip("/") + path  # the version is in the path, and can be in a gateway's prefix
+
+    def items(self) -> MessageEvents:
+        return MessageEvents()
+
+    def of_text(self, text: str) -> Reply:
+        return of_text(text)
+
+    def process_response(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = super().process_response(wrapped, instance, args, kwargs)
+        operation = scope().operation
+        if isinstance(operation, Operation) and operation.call.api and not operation.closed:
+            self.settle(operation, result)
+        return result
+
+    async def process_response_async(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = await super().process_response(wrapped, instance, args, kwargs)
+        operation = scope().operation
+        if isinstance(operation, Operation) and operation.call.api and not operation.closed:
+            self.settle(operation, result)
+        return result
+
+
+def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
+    """Return the rows that lead every Anthropic client's calls through `pipeline`."""
+    sdk = _Anthropic(pipeline)
+    return (
+        *sdk.patches(),
+        sdk.row("._base_client", "SyncAPIClient._process_response", sdk.process_response, required=False),
+        sdk.row("._base_client", "AsyncAPIClient._process_response", sdk.process_response_async, required=False),
+    )

@@ -1,0 +1,120 @@
+"""What a parsed reply says, whichever SDK parsed it: usage, model, tier and id of pydantic models and plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from attribkit.calls import Reply
+from attribkit.usage.dialects.openai import tool_calls
+
+__all__ = ["KINDS", "kind_of", "of_parsed", "of_raw", "plain"]
+
+_SCALARS = frozenset((int, type(None), str, float, bool))
+_UNKNOWN = Reply()[4:]
+_KINDS_KEPT = 512
+_CONTAINERS_KEPT = 4096
+_containers: dict[str, None] = {}
+KINDS: dict[type, str] = {}
+"""What `kind_of` has said of each type of result."""
+_inner: dict[type, tuple[str, ...]] = {}
+
+
+def kind_of(result: Any) -> str:
+    """Return "later" for a result that is still to be read, "raw" for one that is read but not parsed."""
+    found = KINDS.get(type(result))
+    if found is None:
+        names = {cls.__name__ for cls in type(result).__mro__}
+        if names & {"Stream", "AsyncStream", "BaseAPIResponse"}:
+            found = "later"
+        else:
+            found = "raw" if "LegacyAPIResponse" in names else "parsed"
+        if len(KINDS) < _KINDS_KEPT:
+            KINDS[type(result)] = found
+    return found
+
+
+def of_raw(result: Any) -> Reply:
+    """Read a raw response through the SDK's own parse, which keeps its result: the caller's parse is then free."""
+    try:
+        parsed = result.parse()
+    except Exception:
+        return Reply(http_status=result.status_code, problem="the reply could not be parsed")
+    return of_parsed(parsed)
+
+
+def of_parsed(result: Any) -> Reply:
+    """Return the facts of a parsed reply, whatever type it has."""
+    facts = result if type(result) is dict else getattr(result, "__dict__", None)
+    if facts is None:
+        return Reply(problem="the reply is not JSON" if isinstance(result, str) else None)
+    get = facts.get
+    usage, model, tier, response_id = get("usage"), get("model"), get("service_tier"), get("id")
+    output = get("output")
+    if output and usage is not None:
+        usage = _with_tools(plain(usage), output, get("tools"))
+    return tuple.__new__(
+        Reply,
+        (
+            plain(usage) if usage is not None else None,
+            model if type(model) is str else None,
+            tier if type(tier) is str else None,
+            response_id if type(response_id) is str else None,
+            *_UNKNOWN,
+        ),
+    )
+
+
+def _with_tools(usage: Any, output: Any, tools: Any) -> Any:
+    """Return a Responses usage with the tools in its output that are billed by the call. A code interpreter's container
+    is billed once: to the call in which this process first sees it."""
+    if type(output) is not list or type(usage) is not dict or "server_side_tool_usage_details" in usage:
+        return usage
+    calls = tool_calls(output, tools)
+    if not calls:
+        return usage
+    new = [one for one in calls.pop("code_containers", ()) if one not in _containers]
+    if new:
+        if len(_containers) >= _CONTAINERS_KEPT:
+            _containers.clear()
+        _containers.update(dict.fromkeys(new))
+        calls["code_sessions"] = len(new)
+    return {**usage, "server_side_tool_usage_details": calls}
+
+
+def plain(value: Any) -> Any:
+    """Return a parsed model as the JSON it came from: plain dicts, whatever the provider put there."""
+    kind = type(value)
+    inner = _inner.get(kind)
+    if inner is None:
+        inner = _inner_fields(kind)
+        if inner is None:
+            return value
+    raw: dict[str, Any] = value.__dict__
+    extra = value.__pydantic_extra__
+    if extra:
+        raw = {**raw, **extra}
+    elif inner:
+        raw = raw.copy()
+    for name in inner:
+        item = raw.get(name)
+        if item is not None:
+            flat = _inner.get(type(item)) == () and not item.__pydantic_extra__
+            raw[name] = item.__dict__ if flat else plain(item)
+    return raw
+
+
+def _inner_fields(kind: type) -> tuple[str, ...] | None:
+    """Return the fields of a model class that can hold a model, None when it is no model class."""
+    fields = getattr(kind, "model_fields", None)
+    if not isinstance(fields, Mapping):
+        return None
+    inner = tuple(name for name, field in fields.items() if not _scalar(field.annotation))
+    if len(_inner) < _KINDS_KEPT:
+        _inner[kind] = inner
+    return inner
+
+
+def _scalar(annotation: Any) -> bool:
+    parts = get_args(annotation)
+    return all(_scalar(part) for part in parts) if parts else annotation in _SCALARS

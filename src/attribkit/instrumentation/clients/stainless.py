@@ -1,0 +1,414 @@
+"""SDKs that the Stainless generator makes (OpenAI's, Anthropic's): one choke point per request, on httpx or httpx2.
+
+`request` opens one operation and ends it on any exception; `_build_request` runs once per attempt and gives it its
+headers; a reply is read once the SDK has parsed it, a stream while it is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from attribkit import context, faults
+from attribkit.calls import LLMCall, Reply
+from attribkit.context import Scope, enter, leave, scope
+from attribkit.errors import AttributionRequired, BudgetExceeded
+from attribkit.instrumentation.clients.headers import put
+from attribkit.instrumentation.clients.hosts import provider_at
+from attribkit.instrumentation.clients.parsed import KINDS, kind_of, of_parsed, of_raw
+from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.streams import Items, abandon_if_dropped, watch, watch_async
+from attribkit.pipeline import Operation, Pipeline
+
+__all__ = ["EXTENSION", "StainlessSDK"]
+
+EXTENSION = "attribkit"
+"""The key in an HTTP request's `extensions` under which its operation travels."""
+
+_RAW = "X-Stainless-Raw-Response"
+_OMITTED = frozenset({"Omit", "NotGiven"})
+_URLS_KEPT = 1024
+_new = tuple.__new__
+_KEPT = 1 << 22
+"""Characters of a body, read piece by piece, that are looked at for its usage: the first or the last so many."""
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+class StainlessSDK:
+    """One such SDK: leads the requests of its clients through one pipeline. A subclass says what is its own."""
+
+    name: ClassVar[str]
+    """The SDK's module and package."""
+    apis: ClassVar[Mapping[str, str]]
+    """Path of a POST request -> the model API that it is."""
+    omits_later: ClassVar[bool] = False
+    """True when a body still holds what was not given, to be left out when it is sent."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._apis = self.apis
+        self._urls: dict[int, tuple[Any, str, str, str | None]] = {}
+        self._hidden = False
+        """True once a call came by a subclass's own method: it may come by the base class's too."""
+
+    def api_of(self, method: str, path: str) -> str:
+        """Return which model API a request is, "" when it is none (files, lists, polls): such requests get no row."""
+        return self.apis.get(path.split("?", 1)[0].rstrip("/"), "") if method.lower() == "post" else ""
+
+    def provider_of(self, client: Any, url: str) -> str:
+        """Return the provider, in the price engine's words, behind a client; "" when that is not known."""
+        return provider_at(url)
+
+    def region_of(self, client: Any) -> str | None:
+        """Return the region that a client is bound to, None for none."""
+        return None
+
+    def url_of(self, base: str, path: str) -> str:
+        """Return what of a request's URL decides whether it goes to a gateway."""
+        return base
+
+    def counted(self, call: LLMCall, result: Any) -> Mapping[str, Any] | None:
+        """Return what the request itself says was consumed, for APIs whose replies state no usage."""
+        return None
+
+    def items(self) -> Items:
+        """Return a reader for the events of one stream."""
+        raise NotImplementedError
+
+    def of_text(self, text: str) -> Reply:
+        """Return the facts of a body that the caller read as text: JSON, or server-sent events up to their end."""
+        raise NotImplementedError
+
+    def _base(self, client: Any, url: Any) -> tuple[Any, str, str, str | None]:
+        """Return a client's base URL, its text, and the provider and region behind it; remembered by the identity of
+        the URL."""
+        text = str(url)
+        if len(self._urls) >= _URLS_KEPT:
+            self._urls.clear()
+        known = self._urls[id(url)] = url, text, self.provider_of(client, text), self.region_of(client)
+        return known
+
+    def begin(self, client: Any, options: Any, stream: bool) -> Operation | None:
+        """Return the operation of one request, None when our own reading of it failed."""
+        try:
+            path, url = options.url, client._base_url
+            known = self._urls.get(id(url))
+            if known is None or known[0] is not url:
+                known = self._base(client, url)
+            _, base, provider, region = known
+            if path.startswith("http"):
+                base, path = path, ""
+            api = (options.method == "post" and self._apis.get(path)) or self.api_of(options.method, path)
+            body = options.json_data
+            if body.__class__ is not dict and not isinstance(body, Mapping):
+                body = None
+            model = None
+            if body is not None:
+                if self.omits_later:
+                    body = {key: value for key, value in body.items() if type(value).__name__ not in _OMITTED}
+                if options.extra_json:
+                    body = {**body, **options.extra_json}
+                model = body.get("model")
+                if model.__class__ is not str:
+                    model = None
+                if options.files:
+                    body = None
+            here = context.in_force()
+            url = self.url_of(base, path)
+            call = _new(LLMCall, (self.name, provider, api, url, model, stream, body, None, False, region))
+            operation = self._pipeline.begin(call, here.attribution, here.hop)
+            if stream and operation.hides_usage_chunk and _read_raw(options):
+                operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
+            return operation
+        except (AttributionRequired, BudgetExceeded):
+            raise
+        except Exception as fault:
+            faults.note(f"{self.name}.begin", fault)
+            return None
+
+    def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        if self._hidden and _begun():
+            return wrapped(*args, **kwargs)
+        operation = self.begin(instance, options, kwargs.get("stream") is True)
+        if operation is None:
+            return wrapped(*args, **kwargs)
+        if operation.body is not None:
+            args, kwargs = _with_body(args, kwargs, operation.body)
+        inner = Scope(operation.attribution, operation.hop, operation)
+        token = enter(inner)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation.fail(error, http_status=getattr(error, "status_code", None))
+            raise
+        finally:
+            leave(token, inner)
+        if operation.call[2] and not operation.closed:
+            self.settle(operation, result)
+        return result
+
+    def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._hidden = True
+        return self.request(wrapped, instance, args, kwargs)
+
+    def request_async_on_subclass(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self._hidden = True
+        return self.request_async(wrapped, instance, args, kwargs)
+
+    async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        if self._hidden and _begun():
+            return await wrapped(*args, **kwargs)
+        operation = self.begin(instance, options, kwargs.get("stream") is True)
+        if operation is None:
+            return await wrapped(*args, **kwargs)
+        if operation.body is not None:
+            args, kwargs = _with_body(args, kwargs, operation.body)
+        inner = Scope(operation.attribution, operation.hop, operation)
+        token = enter(inner)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            operation.fail(error, http_status=getattr(error, "status_code", None))
+            raise
+        finally:
+            leave(token, inner)
+        if operation.call[2] and not operation.closed:
+            self.settle(operation, result)
+        return result
+
+    # -- replies ------------------------------------------------------------------------------------------------------
+
+    def settle(self, operation: Operation, result: Any) -> None:
+        """Close the operation with what came back, unless that is still to be read."""
+        try:
+            kind = KINDS.get(type(result)) or kind_of(result)
+            if kind == "later":
+                if operation.call.stream or not hasattr(getattr(result, "http_response", None), "_content"):
+                    if not hasattr(result, "http_response"):
+                        abandon_if_dropped(result, operation)
+                    return  # its proxy closes the operation when it has been read
+                reply = self.of_unparsed(result)
+            elif kind == "raw":
+                if operation.call.stream:
+                    return
+                reply = of_raw(result)
+            else:
+                reply = of_parsed(result)
+            if reply.usage is None:
+                reply = reply._replace(usage=self.counted(operation.call, result))
+            operation.finish(reply)
+        except Exception as fault:
+            faults.note(f"{self.name}.settle", fault)
+
+    def process_response(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The reply is there: keep its headers for a gateway that says its own id or the cost in them."""
+        operation = scope().operation
+        if isinstance(operation, Operation):
+            route, response = operation.target.route, kwargs.get("response")
+            if route is not None and route.reads_reply and response is not None:
+                operation.reply_headers = response.headers
+        return wrapped(*args, **kwargs)
+
+    def of_unparsed(self, response: Any) -> Reply:
+        """Return the facts of a streaming response that was parsed, or read whole; of what was neither, nothing."""
+        for parsed in getattr(response, "_parsed_by_type", {}).values():
+            return of_parsed(parsed)
+        http = response.http_response
+        return self.of_text(http.text) if hasattr(http, "_content") else Reply()
+
+    def stream(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
+        return items if operation is None else watch(items, operation, self.items())
+
+    def stream_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
+        return items if operation is None else watch_async(items, operation, self.items())
+
+    def close_response(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        operation = _operation_of(instance.http_response)
+        if operation is not None:
+            try:
+                reply = self.of_unparsed(instance)
+                if reply.usage is not None or reply.response_id is not None:
+                    operation.finish(reply)
+                else:
+                    operation.abandon(operation.seen())
+            except Exception as fault:
+                faults.note(f"{self.name}.close", fault)
+        return wrapped(*args, **kwargs)
+
+    def iterated(self, end: str) -> Any:
+        """Return the wrapper of a method that reads a body piece by piece, each followed by `end`."""
+
+        def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            items, operation = wrapped(*args, **kwargs), _operation_of(instance.http_response)
+            if operation is None:
+                return items
+            pieces = _Pieces(self.of_text)
+            operation.streaming(pieces.reply)
+            follow = _follow_async if hasattr(items, "__aiter__") else _follow
+            return follow(items, operation, pieces, end)
+
+        return wrapper
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def row(self, module: str, path: str, wrapper: Any, *, required: bool = True, own: bool = False) -> Patch:
+        """Return a patch row of this SDK."""
+        return Patch(f"{self.name}{module}", path, wrapper, self.name, self.name, required, own)
+
+    def patches(self) -> tuple[Patch, ...]:
+        """Return the rows that lead every client's calls through the pipeline."""
+        row = self.row
+        base, streams, responses = "._base_client", "._streaming", "._response"
+        return (
+            row(base, "SyncAPIClient.request", self.request),
+            row(base, "AsyncAPIClient.request", self.request_async),
+            row(base, "BaseClient._build_request", _build_request),
+            row(base, "BaseClient._should_retry", _should_retry, required=False),
+            row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
+            row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
+            row(base, "SyncAPIClient._retry_request", _sleep_for_retry, required=False),  # before 1.60
+            row(base, "AsyncAPIClient._retry_request", _sleep_for_retry, required=False),
+            row(streams, "Stream.__stream__", self.stream),
+            row(streams, "AsyncStream.__stream__", self.stream_async),
+            row(streams, "Stream.close", _close),
+            row(streams, "AsyncStream.close", _close),
+            *(
+                row(responses, f"{cls}.{name}", wrapper)
+                for cls in ("APIResponse", "AsyncAPIResponse")
+                for name, wrapper in (
+                    ("close", self.close_response),
+                    ("iter_bytes", self.iterated("")),
+                    ("iter_text", self.iterated("")),
+                    ("iter_lines", self.iterated("\n")),
+                )
+            ),
+        )
+
+
+def _begun() -> bool:
+    """Return whether this very request has begun already, in our wrapper on a subclass."""
+    operation = scope().operation
+    return type(operation) is Operation and operation.attempt is None and not operation.closed
+
+
+def _read_raw(options: Any) -> bool:
+    """Return whether the caller will read the event stream itself, where an extra chunk could not be hidden."""
+    headers = options.headers
+    return isinstance(headers, Mapping) and headers.get(_RAW) == "stream"
+
+
+def _with_body(
+    args: tuple[Any, ...], kwargs: dict[str, Any], changes: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the call's arguments with `changes` in the JSON body; the caller's own objects stay as they are."""
+    options = copy.copy(args[1] if len(args) > 1 else kwargs["options"])
+    options.json_data = {**options.json_data, **changes}
+    extra = options.extra_json
+    if extra and not changes.keys().isdisjoint(extra):
+        options.extra_json = {key: changes.get(key, value) for key, value in extra.items()}
+    if len(args) > 1:
+        return (args[0], options, *args[2:]), kwargs
+    return args, {**kwargs, "options": options}
+
+
+def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Once per attempt: put our headers on the built request, beside those that the user set."""
+    request = wrapped(*args, **kwargs)
+    operation = scope().operation
+    if type(operation) is Operation and not operation.closed:
+        try:
+            headers = operation.next_attempt().headers
+            request.extensions[EXTENSION] = operation
+            if headers:
+                operation.added = put(request.headers, headers)
+        except Exception as fault:
+            faults.note("sdk.build_request", fault)
+    return request
+
+
+def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An attempt failed with a status: remember it for its row, whether or not another attempt follows."""
+    operation = scope().operation
+    if isinstance(operation, Operation):
+        response = args[0] if args else kwargs.get("response")
+        operation.note(http_status=getattr(response, "status_code", None), error="APIStatusError")
+    return wrapped(*args, **kwargs)
+
+
+def _sleep_for_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """An attempt failed and another follows: remember the transport's exception, unless a status says more."""
+    operation = scope().operation
+    if isinstance(operation, Operation) and operation.attempt is not None and operation.attempt.http_status is None:
+        error = sys.exc_info()[1]
+        operation.note(error=type(error).__name__ if error is not None else None)
+    return wrapped(*args, **kwargs)
+
+
+# -- replies ----------------------------------------------------------------------------------------------------------
+
+
+def _operation_of(response: Any) -> Operation | None:
+    try:
+        operation = response.request.extensions.get(EXTENSION)
+    except Exception:
+        return None
+    return operation if isinstance(operation, Operation) and not operation.closed and operation.call.api else None
+
+
+def _close(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    operation = _operation_of(instance.response)
+    if operation is not None:
+        operation.abandon(operation.seen())
+    return wrapped(*args, **kwargs)
+
+
+# -- with_streaming_response ------------------------------------------------------------------------------------------
+
+
+class _Pieces:
+    """What was read of a body piece by piece, kept until its usage has been found."""
+
+    __slots__ = ("_of_text", "_parts", "_size")
+
+    def __init__(self, of_text: Callable[[str], Reply]) -> None:
+        self._of_text = of_text
+        self._parts: list[str] = []
+        self._size = 0
+
+    def take(self, piece: Any, end: str) -> None:
+        text = piece.decode("utf-8", "replace") if isinstance(piece, bytes) else str(piece)
+        self._parts.append(text + end)
+        self._size += len(text)
+        while self._size > _KEPT and len(self._parts) > 1:
+            self._size -= len(self._parts.pop(0))
+
+    def reply(self) -> Reply:
+        return self._of_text("".join(self._parts))
+
+
+def _follow(items: Iterator[Any], operation: Operation, pieces: _Pieces, end: str) -> Iterator[Any]:
+    for item in items:
+        operation.first_chunk()
+        pieces.take(item, end)
+        yield item
+    operation.finish(pieces.reply())
+
+
+async def _follow_async(
+    items: AsyncIterator[Any], operation: Operation, pieces: _Pieces, end: str
+) -> AsyncIterator[Any]:
+    async for item in items:
+        operation.first_chunk()
+        pieces.take(item, end)
+        yield item
+    operation.finish(pieces.reply())

@@ -11,7 +11,7 @@ from attribkit.attribution import Attribution
 from attribkit.context import in_force
 from attribkit.errors import ConfigurationError
 from attribkit.gateways.prefixes import Place, covers, place
-from attribkit.instrumentation.clients.openai import EXTENSION
+from attribkit.instrumentation.clients.stainless import EXTENSION
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["Peers", "patches"]

@@ -1,90 +1,851 @@
-"""Holding calls against budgets: reserve before the wire, settle after it. This guard keeps its counters in process."""
+"""Holding calls against budgets: reserve before the wire, settle after it.
+
+What a process holds of a counter it took from the store before. Far from the limit it takes a share for calls to come,
+so that most calls are decided in the process; near it each call is decided at the store. A share that is not used up
+goes back within a tenth of a second, and nobody is refused while shares are out.
+"""
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from attribkit import faults
 from attribkit.attribution import Attribution
-from attribkit.budgets.policy import Budget
+from attribkit.budgets import holders
+from attribkit.budgets.journal import Journal
+from attribkit.budgets.matching import Budgets, Limit, counters_of
+from attribkit.budgets.notices import Notice, told
+from attribkit.budgets.policy import Budget, Threshold, amount_of
+from attribkit.budgets.store import Answer, Move, State, Store
 from attribkit.calls import LLMCall
-from attribkit.errors import BudgetExceeded
+from attribkit.errors import BudgetExceeded, BudgetStoreBusy, BudgetStoreDown, ConfigurationError
+from attribkit.ids import new_id
+from attribkit.money import to_pico
+from attribkit.storage.forks import let_go_at_fork
 
-__all__ = ["LocalGuard", "Reservation"]
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
-_ZERO = Decimal(0)
+__all__ = ["WAIT", "BudgetGuard", "Reservation", "Worst"]
 
-
-class _Counter:
-    __slots__ = ("reserved", "spent", "start")
-
-    def __init__(self, start: datetime | None) -> None:
-        self.start = start
-        self.spent = self.reserved = _ZERO
-
-
-class Reservation(NamedTuple):
-    """What one call holds: an amount in each budget that it counts against."""
-
-    amount: Decimal
-    counters: tuple[_Counter, ...]
+SHARE_SECONDS = 0.1
+"""How long a local share stays out."""
+_SHARE_CALLS = 32
+_SHARE_PATIENCE = 1.0
+"""How long a call that would be refused waits for shares to come back."""
+_SWEEP_SECONDS = 0.1
+_REFRESH_SECONDS = 1.0
+_LEASE = 30.0
+_PLANS = 8192
+_UNUSED_SECONDS = 60.0
+_UNITS = {"usd": 0, "tokens": 1, "calls": 2}
 
 
-class LocalGuard:
-    """Budgets whose spend is counted in this process, from its start."""
+class Worst(NamedTuple):
+    """The most that a call can use."""
+
+    usd: int | None
+    """Pico-dollars; None when the call has no price."""
+    tokens: int
+    output: int = 0
+    """The output tokens that are in it."""
+    stated: bool = True
+    """Whether the call itself bounds its output; else it is what was learned from calls like it."""
+
+
+class _Wait:
+    """Told instead of a reservation: this call has to wait, and the caller said that it cannot."""
+
+    def __repr__(self) -> str:
+        return "WAIT"
+
+
+WAIT = _Wait()
+
+
+class WorstCase(Protocol):
+    def __call__(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst: ...
+
+
+class _Local:
+    """What this process has in one counter, and what it last heard of it."""
+
+    __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "owed", "reserved", "settled", "slot",
+                 "spent", "uncertain", "used", "warned")  # fmt: skip
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.held = self.busy = self.owed = self.lent = self.settled = 0
+        self.spent = self.reserved = self.extra = 0
+        self.used = self.lent_at = 0.0
+        self.slot = -1
+        self.flights = self.warned = 0
+        self.uncertain = self.dead = False
+
+    def level(self) -> Decimal:
+        """Return which share of the limit is spent or reserved, as far as is known."""
+        limit = self.limit.rung.limit + self.extra
+        used = self.spent + self.reserved - self.held + self.busy + self.owed
+        return Decimal(used) / limit if limit else Decimal(1)
+
+
+class _Plan(NamedTuple):
+    """The counters of the calls of one kind, until the first of their windows ends."""
+
+    until: float
+    locals: tuple[_Local, ...]
+    priced: bool
+    downgrades: tuple[tuple[_Local, Threshold], ...]
+    queue: Threshold | None
+
+
+class Reservation:
+    """What one call holds in each counter that it counts against."""
+
+    __slots__ = ("_key", "amounts", "generation", "locals", "model", "operation_id", "output", "stated", "tier")
+
+    def __init__(self, generation: int, locals: tuple[_Local, ...], amounts: tuple[int, ...]) -> None:
+        self.generation, self.locals, self.amounts = generation, locals, amounts
+        self.tier: str | None = None
+        """The tier that the call is to have instead of its own."""
+        self.model: str | None = None
+        """The model that the call is to have instead of its own."""
+        self.output = 0
+        """Output tokens up to which the call is covered."""
+        self.stated = True
+        self.operation_id = ""
+        self._key = [None]
+
+    def close(self) -> bool:
+        """Return True to the one caller that may end it."""
+        try:
+            self._key.pop()
+        except IndexError:
+            return False
+        return True
+
+
+class BudgetGuard:
+    """Budgets held at a store that many processes may share. Nothing is opened before the first call that matches."""
 
     def __init__(
         self,
-        budgets: Sequence[Budget],
+        budgets: Iterable[Budget],
         *,
-        worst_case: Callable[[LLMCall], Decimal | None],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        store: Callable[[], Store],
+        worst_case: WorstCase,
+        journals: str | None = None,
+        also: Callable[[Notice], Any] | None = None,
+        keep: bool = True,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._budgets = tuple(budgets)
-        self._worst_case = worst_case
-        self._now = now
-        self._counters: dict[str, _Counter] = {}
-        self._lock = threading.Lock()
+        self._declared = {budget.name: budget for budget in budgets}
+        self._budgets = Budgets(self._declared.values())
+        self._open_store, self._worst_case, self._also = store, worst_case, also
+        self._journals, self._keep, self._now = journals, keep, now
+        self._generation = 0
+        self._opening = threading.Lock()
+        self._start()
+        self._executor: ThreadPoolExecutor | None = None
+        self._fork_lock = False
+        let_go_at_fork(self, "thread")
 
-    def reserve(self, call: LLMCall, attribution: Attribution, operation_id: str) -> Reservation | None:
+    def _start(self) -> None:
+        """Begin with nothing held: at first, and in a forked child."""
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._holder = new_id()
+        self._journal: Journal | None = None
+        self._plans: dict[tuple[Any, str | None], _Plan] = {}
+        self._locals: dict[str, _Local] = {}
+        self._lending: dict[str, _Local] = {}
+        self._owing: dict[str, _Local] = {}
+        self._wake = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._closed = False
+        self._swept = 0.0
+        self._queued = 0
+        self._version = -1
+        self._told: set[str] = set()
+        self._down_until = 0.0
+
+    # -- reserve ------------------------------------------------------------------------------------------------------
+
+    def reserve(
+        self, call: LLMCall, attribution: Attribution, operation_id: str, *, wait: bool = True
+    ) -> Reservation | _Wait | None:
         """Hold the worst case of `call` in every budget that matches, None when none does.
 
-        Raises BudgetExceeded when one of them has no room; then nothing is held anywhere.
+        Raises BudgetExceeded when one of them has no room; then nothing is held anywhere. With `wait=False`, WAIT is
+        returned where the answer would block: over a network, while another process has the store, in a queue.
         """
-        matching = [budget for budget in self._budgets if budget.matches(attribution)]
-        if not matching:
+        now = self._now()
+        if self._store is None and not self._ready(wait) and not wait:
+            return WAIT
+        model = call.model if self._budgets.by_model else None
+        plan = self._plans.get((attribution, model))
+        if plan is None or now >= plan.until:
+            plan = self._plan(attribution, model, now)
+        if not plan.locals:
             return None
-        amount = self._worst_case(call) or _ZERO
+        downgrade = self._downgrade(plan) if plan.downgrades else None
+        while True:
+            reservation = self._prepared(plan, call, downgrade, operation_id)
+            if self._claim(reservation):
+                return reservation
+            refused = self._take(plan, reservation, now, wait)
+            if refused is None:
+                if plan.downgrades and downgrade is None:
+                    # The store's answer may say that a threshold is passed: the call is cheaper than what it holds.
+                    self._change(reservation, self._downgrade(plan), call)
+                return reservation
+            if refused is WAIT:
+                return WAIT
+            cheapest = plan.downgrades[-1][1] if plan.downgrades else None
+            if cheapest is None or downgrade is cheapest:
+                assert isinstance(refused, BudgetExceeded)
+                raise refused
+            downgrade = cheapest
+
+    def _prepared(
+        self, plan: _Plan, call: LLMCall, downgrade: Threshold | None, operation_id: str
+    ) -> Reservation:
+        """Return the reservation that is asked for; nothing is held by it yet."""
+        if not plan.priced:
+            return Reservation(self._generation, plan.locals, (1,) * len(plan.locals))
+        tier = model = None
+        if downgrade is not None:
+            tier, model = downgrade.tier, dict(downgrade.models).get(call.model or "")
+        worst = self._worst_case(call, model=model, tier=tier)
+        wanted = (worst.usd, worst.tokens, 1)
+        amounts = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in plan.locals)
+        if worst.usd is None:
+            amounts = self._unpriced(plan, amounts, call, operation_id)
+        reservation = Reservation(self._generation, plan.locals, amounts)  # type: ignore[arg-type]
+        reservation.tier, reservation.model = tier, model
+        reservation.output, reservation.stated = worst.output, worst.stated
+        reservation.operation_id = operation_id
+        return reservation
+
+    def _change(self, reservation: Reservation, downgrade: Threshold | None, call: LLMCall) -> None:
+        if downgrade is not None:
+            reservation.tier = downgrade.tier
+            reservation.model = dict(downgrade.models).get(call.model or "")
+
+    def _unpriced(
+        self, plan: _Plan, amounts: tuple[int | None, ...], call: LLMCall, operation_id: str
+    ) -> tuple[int, ...]:
+        found = []
+        for local, amount in zip(plan.locals, amounts, strict=True):
+            if amount is None:
+                budget = local.limit.budget
+                amount = 0
+                if budget.unpriced == "reserve" and budget.ceiling is not None:
+                    amount = to_pico(budget.ceiling)
+                elif budget.unpriced == "reject" and not budget.dry_run:
+                    why = f"{call.model or 'the model'} has no price, and the budget takes no unpriced calls"
+                    raise self._refusal(local, operation_id, reason=why)
+                elif f"{budget.name} {call.model}" not in self._told:
+                    if len(self._told) < 1000:
+                        self._told.add(f"{budget.name} {call.model}")
+                    self._tell("unpriced", local, detail=f"model {call.model}")
+            found.append(amount)
+        return tuple(found)
+
+    def _claim(self, reservation: Reservation) -> bool:
+        """Take what is asked for out of what this process holds already, all or nothing."""
+        with self._lock:
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                if local.held - local.busy - local.owed < amount or local.dead:
+                    return False
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                local.busy += amount
+        return True
+
+    def _take(self, plan: _Plan, reservation: Reservation, now: float, wait: bool) -> BudgetExceeded | _Wait | None:
+        """Take from the store what is asked for. None: it is held."""
+        store = self._store
+        if store is None or now < self._down_until:
+            return self._without_store(reservation)
+        if not store.direct and not wait:
+            return WAIT
+        patience = time.monotonic() + _SHARE_PATIENCE
+        queued_until = 0.0
+        try:
+            while True:
+                answer, local = self._asked(store, reservation, now, wait)
+                if answer is None:
+                    return None
+                state = answer.states[answer.refused]
+                if state.reserved and self._sweep(store, now):
+                    continue
+                lent = state.lent > 0 and time.monotonic() < patience
+                if not lent and plan.queue is not None and not queued_until:
+                    with self._lock:
+                        if self._queued >= plan.queue.waiting:
+                            return self._refusal(local, reservation.operation_id, state)
+                        if not wait:
+                            return WAIT
+                        self._queued += 1
+                    queued_until = time.monotonic() + plan.queue.seconds
+                if not lent and time.monotonic() >= queued_until:
+                    return self._refusal(local, reservation.operation_id, state)
+                if not wait:
+                    return WAIT
+                time.sleep(random.uniform(0.01, 0.03) if lent else 0.05)
+                now = self._now()
+                if now >= plan.until:  # the window that was full has ended while the call waited
+                    with self._lock:
+                        reservation.locals = tuple(self._local(limit) for limit in self._again(reservation, now))
+        except BudgetStoreBusy:
+            return self._without_store(reservation) if wait else WAIT
+        except BudgetStoreDown as error:
+            self._down(error)
+            return self._without_store(reservation)
+        finally:
+            if queued_until:
+                with self._lock:
+                    self._queued -= 1
+
+    def _again(self, reservation: Reservation, now: float) -> list[Limit]:
+        """Return the limits of a reservation in the windows of now."""
+        import json
+
+        found = []
+        for local in reservation.locals:
+            limit = local.limit
+            key = json.loads(limit.counter.key)
+            model = key.pop("model", None)
+            same = counters_of(limit.budget, Attribution(tuple(sorted(key.items()))), model, now)
+            found.append(same[limit.budget.rungs.index(limit.rung)])
+        return found
+
+    def _asked(
+        self, store: Store, reservation: Reservation, now: float, wait: bool
+    ) -> tuple[Answer | None, _Local]:
+        """Ask the store once. (None, ...): all is held; else the answer that refuses, and where."""
+        claimed, asked, moves, before = [], [], [], []
+        with self._lock:
+            if any(local.dead for local in reservation.locals):
+                reservation.locals = tuple(self._local(local.limit) for local in reservation.locals)
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                if local.held - local.busy - local.owed >= amount:
+                    local.busy += amount
+                    claimed.append((local, amount))
+                    continue
+                share = 0
+                if self._keep and now - local.used < SHARE_SECONDS and local.limit.amount >= 0:
+                    share = amount * _SHARE_CALLS
+                local.used = now
+                asked.append((local, amount))
+                before.append(self._out(local))
+                moves.append(self._move(local, before[-1], amount, share))
+        if not moves:
+            return None, reservation.locals[0]
+        try:
+            answer = store.exchange(self._holder, moves, now, wait=wait)
+        except BaseException as error:
+            with self._lock:
+                for local, amount in claimed:
+                    local.busy -= amount
+                for (local, _), out in zip(asked, before, strict=True):
+                    self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+            raise
+        notices: list[tuple[Any, ...]] = []
+        with self._lock:
+            for (local, amount), state, share in zip(asked, answer.states, answer.shares, strict=True):
+                local.flights -= 1
+                local.spent, local.reserved, local.extra = state[:3]
+                if answer.refused < 0:
+                    local.held += amount + share
+                    local.busy += amount
+                    if share:
+                        local.lent += share
+                        local.lent_at = now
+                        self._lending[local.limit.counter.id] = local
+                self._passed(local, notices)
+            if answer.refused >= 0:
+                for local, amount in claimed:
+                    local.busy -= amount
+        self._say(notices)
+        if answer.refused < 0:
+            self._tell_dry(asked)
+            if self._lending and not self._wake.is_set():
+                self._wake.set()
+            return None, asked[0][0]
+        return answer, asked[answer.refused][0]
+
+    # -- settle -------------------------------------------------------------------------------------------------------
+
+    def settle(self, reservation: object, usd: Decimal | None, tokens: int | None = None) -> None:
+        """Replace what `reservation` holds by what the call used; what is not known costs what it held."""
+        assert isinstance(reservation, Reservation)
+        pico = None if usd is None else to_pico(usd)
+        self._end(reservation, (pico, tokens, 1))
+
+    def release(self, reservation: object) -> None:
+        """Give back what `reservation` holds: the call came to nothing."""
+        assert isinstance(reservation, Reservation)
+        self._end(reservation, (0, 0, 0))
+
+    def _end(self, reservation: Reservation, used: tuple[int | None, ...]) -> None:
+        if not reservation.close() or reservation.generation != self._generation:
+            return
+        direct = []
+        notices: list[tuple[Any, ...]] = []
+        with self._lock:
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                actual = used[_UNITS[local.limit.budget.unit]]
+                if actual is None:
+                    actual = amount
+                local.busy -= amount
+                if actual:
+                    local.owed += actual
+                    local.settled += actual
+                    if self._journal is not None and local.slot >= 0:
+                        self._journal.put(local.slot, local.settled)
+                    if local.limit.budget.thresholds:
+                        self._passed(local, notices)
+                if not local.lent or local.held < local.busy + local.owed:
+                    direct.append(local)
+                    self._owing[local.limit.counter.id] = local
+        if notices:
+            self._say(notices)
+        if direct:
+            store = self._store
+            if store is not None and store.direct and self._now() >= self._down_until:
+                try:
+                    self._flush(store, direct, wait=False)
+                    return
+                except BudgetStoreBusy:
+                    pass
+                except BudgetStoreDown as error:
+                    self._down(error)
+            self._wake.set()
+
+    def grow(self, reservation: object, usd: Decimal, tokens: int = 0) -> bool:
+        """Hold more for a call that outgrows what it has reserved; False when there is no room for it.
+
+        It never raises and never waits: over a network it is held against what this process has at hand.
+        """
+        assert isinstance(reservation, Reservation)
+        wanted = (to_pico(usd), tokens, 0)
+        more = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in reservation.locals)
+        extra = Reservation(reservation.generation, reservation.locals, more)
+        extra.operation_id = reservation.operation_id
+        store = self._store
+        try:
+            if not self._claim(extra):
+                if store is None or not store.direct:
+                    return False
+                if self._asked(store, extra, self._now(), False)[0] is not None:
+                    return False
+        except (BudgetStoreBusy, BudgetStoreDown):
+            return False
+        with self._lock:
+            reservation.amounts = tuple(map(sum, zip(reservation.amounts, more, strict=True)))
+        return True
+
+    # -- between this process and the store -----------------------------------------------------------------------------
+
+    def _out(self, local: _Local) -> tuple[int, int, int]:
+        """Put what is idle and what is owed on the way to the store. Under the lock."""
+        back, lent, owed = max(0, local.held - local.busy), local.lent, local.owed
+        local.held -= back
+        local.lent = local.owed = 0
+        local.flights += 1
+        return back, lent, owed
+
+    def _undo(self, local: _Local, out: tuple[int, int, int], *, certain: bool) -> None:
+        back, lent, owed = out
+        local.flights -= 1
+        local.owed += owed
+        if certain:
+            local.held += back
+            local.lent += lent
+        else:  # the store may have done it all the same: count on nothing, and ask when it answers again
+            local.uncertain = True
+        self._owing[local.limit.counter.id] = local
+
+    def _move(self, local: _Local, out: tuple[int, int, int], take: int = 0, share: int = 0) -> Move:
+        limit = local.limit
+        if local.slot < 0 and self._journal is not None:
+            local.slot = self._journal.slot(limit.counter.id)
+        far = max(share * 16, limit.amount // 10)
+        return Move(limit.counter, limit.amount, local.settled, out[0], out[1], take, share, far)
+
+    def _flush(self, store: Store, locals: Sequence[_Local], *, wait: bool) -> None:
+        """Tell the store what was spent, and give back what is idle."""
+        with self._lock:
+            before = []
+            moves = []
+            for local in locals:
+                self._lending.pop(local.limit.counter.id, None)
+                self._owing.pop(local.limit.counter.id, None)
+                before.append(self._out(local))
+                moves.append(self._move(local, before[-1]))
+        try:
+            answer = store.exchange(self._holder, moves, self._now(), wait=wait)
+        except BaseException as error:
+            with self._lock:
+                for local, out in zip(locals, before, strict=True):
+                    self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+            raise
+        notices: list[tuple[Any, ...]] = []
+        with self._lock:
+            for local, state in zip(locals, answer.states, strict=True):
+                local.flights -= 1
+                local.spent, local.reserved, local.extra = state[:3]
+                if local.limit.budget.thresholds:
+                    self._passed(local, notices)
+        if notices:
+            self._say(notices)
+
+    def flush(self) -> bool:
+        """Tell the store all that is settled here; False when it does not answer."""
+        store = self._store
+        if store is None:
+            return not self._owing
+        with self._lock:
+            due = list({**self._owing, **self._lending}.values())
+        try:
+            for start in range(0, len(due), 64):
+                self._flush(store, due[start : start + 64], wait=True)
+        except (BudgetStoreBusy, BudgetStoreDown) as error:
+            self._down(error)
+            return False
+        return True
+
+    def keep(self) -> None:
+        """Do what is due: return shares, tell what is owed, look for changed definitions, say that we live."""
+        store, now = self._store, self._now()
+        if store is None:
+            return
+        with self._lock:
+            late = [one for one in self._lending.values() if abs(now - one.lent_at) >= SHARE_SECONDS]
+            due = list({id(one): one for one in (*self._owing.values(), *late)}.values())
+        for start in range(0, len(due), 64):
+            self._flush(store, due[start : start + 64], wait=True)
+        self._resync(store)
+
+    def _resync(self, store: Store) -> None:
+        """After a failure: hold at the store just what is held here."""
+        with self._lock:
+            for local in [one for one in self._locals.values() if one.uncertain and not one.flights]:
+                held = next((h.held for h in store.holds(self._holder) if h.counter == local.limit.counter.id), 0)
+                if held > local.held:
+                    move = Move(local.limit.counter, -1, local.settled, held - local.held, held)
+                    store.exchange(self._holder, [move], self._now())
+                local.uncertain = False
+
+    def _keeping(self, generation: int) -> None:
+        refreshed = beaten = 0.0
+        while not self._closed and generation == self._generation:
+            self._wake.wait(_REFRESH_SECONDS)
+            self._wake.clear()
+            try:
+                while not self._closed and generation == self._generation:
+                    self.keep()
+                    if not self._lending and not self._owing:
+                        break
+                    time.sleep(SHARE_SECONDS / 4 if not self._owing else 0.001)
+                tick = time.monotonic()
+                store = self._store
+                if store is not None and tick - refreshed >= _REFRESH_SECONDS:
+                    refreshed = tick
+                    self._refresh(store)
+                    self._prune(store)
+                if store is not None and tick - beaten >= _LEASE / 6:
+                    beaten = tick
+                    store.beat(self._me(), _LEASE, self._now())
+                    self._sweep(store, self._now())
+            except (BudgetStoreBusy, BudgetStoreDown) as error:
+                self._down(error)
+                time.sleep(0.2)
+            except Exception as fault:
+                faults.note("budgets.keep", fault)
+                time.sleep(0.2)
+
+    def _prune(self, store: Store) -> None:
+        """Forget counters that nobody uses, so that memory follows what is in use and not what ever was."""
         now = self._now()
         with self._lock:
-            counters = []
-            for budget in matching:
-                start, end = budget.window_at(now)
-                counter = self._counters.get(budget.name)
-                if counter is None or counter.start != start:
-                    counter = self._counters[budget.name] = _Counter(start)
-                held = counter.spent + counter.reserved
-                if held + amount > budget.limit or held >= budget.limit:
-                    raise BudgetExceeded(
-                        budget.name,
-                        limit=budget.limit,
-                        spent=counter.spent,
-                        reserved=counter.reserved,
-                        resets_at=end,
-                        operation_id=operation_id,
-                    )
-                counters.append(counter)
-            for counter in counters:
-                counter.reserved += amount
-        return Reservation(amount, tuple(counters))
+            if any(plan.until <= now for plan in self._plans.values()):
+                self._plans = {key: plan for key, plan in self._plans.items() if plan.until > now}
+            idle = [
+                one
+                for one in self._locals.values()
+                if now - one.used > _UNUSED_SECONDS or now >= (one.limit.counter.end or now + 1)
+            ]
+        for start in range(0, len(idle), 64):
+            with self._lock:  # nobody may begin anew with a counter while the store forgets what it had
+                some = [
+                    one
+                    for one in idle[start : start + 64]
+                    if not (one.held or one.busy or one.owed or one.flights or one.uncertain)
+                ]
+                moves = [Move(one.limit.counter, -1, one.settled, forget=True) for one in some]
+                if not moves:
+                    continue
+                store.exchange(self._holder, moves, now, wait=False)
+                self._plans.clear()
+                for local in some:
+                    local.dead = True
+                    del self._locals[local.limit.counter.id]
+                    if local.slot >= 0 and self._journal is not None:
+                        self._journal.drop(local.slot)
 
-    def settle(self, reservation: object, usd: Decimal | None) -> None:
-        """Replace what `reservation` holds by what the call cost; an unpriced call costs what it held."""
-        assert isinstance(reservation, Reservation)
+    def _sweep(self, store: Store, now: float) -> bool:
+        """Bury processes that have died. True when one of them held something."""
+        tick = time.monotonic()
+        if tick - self._swept < _SWEEP_SECONDS:
+            return False
+        self._swept = tick
+        return holders.bury_dead(store, self._holder, self._journals, now) > 0
+
+    # -- opening and closing --------------------------------------------------------------------------------------------
+
+    def _ready(self, wait: bool) -> bool:
+        """Open the store. False when that is not possible now."""
+        if not wait or self._now() < self._down_until:
+            return False
+        self._opening.acquire()
+        try:
+            if self._store is not None:
+                return True
+            store = self._open_store()
+            now = self._now()
+            store.beat(self._me(), _LEASE, now)
+            for budget in self._declared.values():
+                store.define(budget.as_dict(), "declared")
+            if self._journals is not None:
+                self._journal = Journal(holders.journal_path(self._journals, self._holder))
+            self._refresh(store)
+            self._store = store
+            if self._keep:
+                self._keeper = threading.Thread(
+                    target=self._keeping, args=(self._generation,), name="attribkit-budgets", daemon=True
+                )
+                self._keeper.start()
+            return True
+        except (BudgetStoreBusy, BudgetStoreDown, OSError) as error:
+            self._down(error)
+            return False
+        finally:
+            self._opening.release()
+
+    def _me(self) -> Any:
+        return holders.this_process(self._holder)
+
+    def _refresh(self, store: Store) -> None:
+        """Take over budgets that were set, changed or removed at the store."""
+        version = store.version()
+        if version == self._version:
+            return
+        found = dict(self._declared)
+        for name, (table, origin) in store.definitions().items():
+            if origin == "removed":
+                found.pop(name, None)
+            elif origin == "set":
+                try:
+                    found[name] = Budget(**table)
+                except (ConfigurationError, TypeError) as error:
+                    faults.note("budgets.definition", error)
         with self._lock:
-            for counter in reservation.counters:
-                counter.reserved -= reservation.amount
-                counter.spent += reservation.amount if usd is None else usd
+            self._budgets = Budgets(found.values())
+            self._plans.clear()
+            self._version = version
+
+    def close(self) -> None:
+        """Tell the store everything, give back everything, and leave no trace of this process there."""
+        self._closed = True
+        self._wake.set()
+        store = self._store
+        if self._keeper is not None and self._keeper is not threading.current_thread():
+            self._keeper.join(2.0)
+        if store is not None and self.flush():
+            try:
+                store.bury(self._holder, {}, self._now())
+                if self._journal is not None:
+                    self._journal.close(remove=True)
+                    self._journal = None
+            except (BudgetStoreBusy, BudgetStoreDown) as error:
+                self._down(error)
+        if store is not None:
+            store.close()
+        self._store = None
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Where async callers let a reservation wait."""
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with self._lock:
+                if self._executor is None:
+                    self._executor = ThreadPoolExecutor(32, "attribkit-reserve")
+        return self._executor
+
+    def before_fork(self) -> None:
+        """Keep the lock, so that the child finds nothing half done."""
+        self._fork_lock = self._lock.acquire(timeout=2.0)
+
+    def after_fork_in_parent(self) -> None:
+        """Give the lock back."""
+        if self._fork_lock:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: what the parent holds is the parent's."""
+        self._generation += 1
+        self._opening = threading.Lock()
+        self._executor = None
+        self._start()
+
+    # -- plans --------------------------------------------------------------------------------------------------------
+
+    def _plan(self, attribution: Attribution, model: str | None, now: float) -> _Plan:
+        budgets = self._budgets
+        fields = budgets.relevant(attribution)
+        plan = self._plans.get((fields, model))
+        if plan is None or now >= plan.until:
+            slim = Attribution(fields)
+            limits = [
+                limit for budget in budgets.matching(fields, model) for limit in counters_of(budget, slim, model, now)
+            ]
+            with self._lock:
+                locals = tuple(self._local(limit) for limit in limits)
+            ends = [limit.counter.end for limit in limits if limit.counter.end is not None]
+            downgrades = [
+                (local, one)
+                for local in locals
+                for one in local.limit.budget.thresholds
+                if one.action == "downgrade"
+            ]
+            downgrades.sort(key=lambda pair: pair[1].at)
+            queues = [one for local in locals for one in local.limit.budget.thresholds if one.action == "queue"]
+            plan = _Plan(
+                min(ends, default=float("inf")),
+                locals,
+                any(limit.budget.unit != "calls" for limit in limits) or bool(downgrades),
+                tuple(downgrades),
+                max(queues, key=lambda one: one.seconds) if queues else None,
+            )
+        with self._lock:
+            if budgets is self._budgets:
+                if len(self._plans) >= _PLANS:
+                    self._plans.clear()
+                self._plans[fields, model] = self._plans[attribution, model] = plan
+        return plan
+
+    def _local(self, limit: Limit) -> _Local:
+        local = self._locals.get(limit.counter.id)
+        if local is None:
+            local = self._locals[limit.counter.id] = _Local(limit)
+        elif local.limit != limit:
+            local.limit = limit
+        return local
+
+    def _downgrade(self, plan: _Plan) -> Threshold | None:
+        found = None
+        for local, threshold in plan.downgrades:
+            if local.level() >= threshold.at:
+                found = threshold
+        return found
+
+    # -- what it says -------------------------------------------------------------------------------------------------
+
+    def _refusal(
+        self, local: _Local, operation_id: str, state: State | None = None, *, reason: str | None = None
+    ) -> BudgetExceeded:
+        import json
+
+        limit = local.limit
+        unit, end = limit.budget.unit, limit.counter.end
+        spent, reserved, extra = state[:3] if state is not None else (local.spent, local.reserved, local.extra)
+        return BudgetExceeded(
+            limit.budget.name,
+            limit=amount_of(max(limit.amount, 0) + extra, unit),
+            spent=amount_of(spent, unit),
+            reserved=amount_of(reserved, unit),
+            resets_at=datetime.fromtimestamp(end, UTC) if end is not None else None,
+            operation_id=operation_id or None,
+            unit=unit,
+            window=limit.counter.window,
+            key=json.loads(limit.counter.key),
+            reason=reason,
+        )
+
+    def _without_store(self, reservation: Reservation) -> BudgetExceeded | None:
+        """Decide by what each budget says of a store that does not answer."""
+        for local in reservation.locals:
+            if local.limit.budget.store_down == "closed" and local.limit.amount >= 0:
+                why = "its store does not answer, and the budget is closed while it does not"
+                return self._refusal(local, reservation.operation_id, reason=why)
+        reservation.amounts = (0,) * len(reservation.amounts)
+        return None
+
+    def _down(self, error: Exception) -> None:
+        if not isinstance(error, BudgetStoreBusy):
+            self._down_until = self._now() + 1.0
+        if "store" not in self._told:
+            self._told.add("store")
+            import logging
+
+            logging.getLogger("attribkit.budgets").warning(
+                "the budget store does not answer (%s); calls are let go or refused as each budget says",
+                type(error.__cause__ or error).__name__,
+            )
+
+    def _passed(self, local: _Local, notices: list[tuple[Any, ...]]) -> None:
+        """Note the thresholds that the spend has passed since the last look. Under the lock."""
+        thresholds = local.limit.budget.thresholds
+        limit = local.limit.rung.limit + local.extra
+        while local.warned < len(thresholds):
+            one = thresholds[local.warned]
+            if not limit or Decimal(local.spent + local.owed) / limit < one.at:
+                return
+            local.warned += 1
+            if one.action == "warn":
+                notices.append((local, one))
+
+    def _say(self, notices: list[tuple[Any, ...]]) -> None:
+        for local, one in notices:
+            told(self._notice("warn", local, at=one.at), webhook=one.webhook, call=one.call, also=self._also)
+
+    def _tell_dry(self, asked: Sequence[tuple[_Local, int]]) -> None:
+        for local, amount in asked:
+            limit = local.limit
+            if limit.amount < 0 and amount and local.spent + local.reserved > limit.rung.limit + local.extra:
+                self._tell("would_reject", local)
+
+    def _tell(self, kind: str, local: _Local, *, detail: str = "") -> None:
+        told(self._notice(kind, local, detail=detail), also=self._also)
+
+    def _notice(self, kind: str, local: _Local, *, at: Decimal | None = None, detail: str = "") -> Notice:
+        import json
+
+        limit = local.limit
+        unit = limit.budget.unit
+        whole, spent = limit.rung.limit + local.extra, local.spent + local.owed
+        return Notice(
+            kind,
+            limit.budget.name,
+            json.loads(limit.counter.key),
+            limit.counter.window,
+            unit,
+            amount_of(whole, unit),
+            amount_of(spent, unit),
+            at,
+            detail,
+        )
+
+

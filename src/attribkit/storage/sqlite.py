@@ -52,8 +52,10 @@ class SqliteDatabase:
         migrations: Sequence[str],
         create: bool = True,
         patience: float = 5.0,
+        first_pause: float = _FIRST_PAUSE,
     ) -> None:
         self.path = path
+        self._first_pause = first_pause
         self._room, self._migrations = room, migrations
         self._create, self._patience = create, patience
         self._lock = threading.RLock()
@@ -70,8 +72,11 @@ class SqliteDatabase:
         """Return `work(connection)`. Inside `snapshot()` it sees the snapshot."""
         return self._retried(lambda connection: work(connection))
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Return `work(connection)`, done in one transaction: all of it is in the file afterwards, or nothing."""
+    def write(self, work: Callable[[sqlite3.Connection], T], *, patience: float | None = None) -> T:
+        """Return `work(connection)`, done in one transaction: all of it is in the file afterwards, or nothing.
+
+        `patience` is how long to wait for a lock this time; 0 does not wait at all.
+        """
 
         def transaction(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
@@ -84,7 +89,7 @@ class SqliteDatabase:
                 raise
             return result
 
-        return self._retried(transaction)
+        return self._retried(transaction, self._patience if patience is None else patience)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -123,9 +128,9 @@ class SqliteDatabase:
         if connection is not None:
             connection.close()  # Python 3.13 warns of one that is not
 
-    def _retried(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        deadline = time.monotonic() + self._patience
-        pause = _FIRST_PAUSE
+    def _retried(self, work: Callable[[sqlite3.Connection], T], patience: float | None = None) -> T:
+        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        pause = self._first_pause
         while True:
             try:
                 with self._lock:

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 from decimal import Decimal
 from time import perf_counter_ns, time_ns
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from attribkit import faults
@@ -32,6 +32,9 @@ def _forked() -> None:
     global _generation
     _generation += 1
 
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
@@ -80,10 +83,16 @@ class Prices(Protocol):
 
 
 class Guard(Protocol):
-    """What the pipeline asks of budgets. `reserve` raises BudgetExceeded."""
+    """What the pipeline asks of budgets. `reserve` raises BudgetExceeded; with `wait=False` it answers WAIT where it
+    would block, and is asked again in one of `threads`."""
 
-    def reserve(self, call: LLMCall, attribution: Attribution, operation_id: str) -> object | None: ...
-    def settle(self, reservation: object, usd: Decimal | None) -> None: ...
+    def reserve(self, call: LLMCall, attribution: Attribution, operation_id: str, *, wait: bool = True) -> Any: ...
+    def settle(
+        self, reservation: Any, usd: Decimal | None, usage: Usage = ..., call: LLMCall | None = None
+    ) -> None: ...
+    def release(self, reservation: Any) -> None: ...
+    @property
+    def threads(self) -> Executor: ...
 
 
 class Tiers(Protocol):
@@ -142,10 +151,12 @@ class Pipeline:
             self._targets[url] = found
         return found
 
-    def begin(self, call: LLMCall, attribution: Attribution, hop: Hop) -> Operation:
+    def begin(self, call: LLMCall, attribution: Attribution, hop: Hop, *, wait: bool = True) -> Operation:
         """Start an operation: all that is decided before the wire.
 
         Raises AttributionRequired (with `on_missing="reject"`) and BudgetExceeded; both are recorded as rejected.
+        With `wait=False` nothing blocks: where a budget's answer has to be waited for, the operation `waits`, and its
+        caller awaits `admitted()` before anything else.
         """
         if self.tiers is not None:
             attribution = self.tiers.applied(attribution)
@@ -153,20 +164,29 @@ class Pipeline:
         if not call[2]:
             return operation
         if self._permits:
-            self._permit(operation)
-        route, body = operation.target[0], call[6]
-        if route is not None and body is not None:
-            last = self._tier
-            if last[0] is attribution:
-                tier = last[1]
-            else:
-                tier = attribution.get("tier")
-                self._tier = attribution, tier
-            if tier is not None or call.stream or call.api in route.body_apis:
-                operation.body = self._body(route, call, body, attribution, tier)
+            self._permit(operation, wait)
+            if operation.waits:
+                return operation
+            attribution = operation.attribution
+        if operation.target[0] is not None and call[6] is not None:
+            self._shape(operation, operation.target[0], call[6], attribution)
         return operation
 
-    def _permit(self, operation: Operation) -> None:
+    def _shape(self, operation: Operation, route: Route, body: Mapping[str, Any], attribution: Attribution) -> None:
+        """Find what the body has to say."""
+        call = operation.call
+        last = self._tier
+        if last[0] is attribution:
+            tier = last[1]
+        else:
+            tier = attribution.get("tier")
+            self._tier = attribution, tier
+        if tier is not None or call.stream or call.api in route.body_apis:
+            changes = self._body(route, call, body, attribution, tier)
+            if changes is not None:
+                operation.body = changes if operation.body is None else {**changes, **operation.body}
+
+    def _permit(self, operation: Operation, wait: bool) -> None:
         """Hold a call against what it must carry and what may be spent. Raises, with the call recorded as rejected."""
         call, attribution = operation.call, operation.attribution
         missing = [name for name in self.require if attribution.get(name) is None]
@@ -178,10 +198,15 @@ class Pipeline:
                 raise lacking
         if self.guard is not None:
             try:
-                operation.reservation = self.guard.reserve(call, attribution, operation.operation_id)
+                found = self.guard.reserve(call, attribution, operation.operation_id, wait=wait)
             except BudgetExceeded as refusal:
                 operation.reject(refusal)
                 raise
+            except Exception as fault:  # of ours: the call goes on as if there were no budgets
+                faults.note("budgets.reserve", fault)
+                return
+            if found is not None:
+                operation.reserved(found)
 
     def _body(
         self, route: Route, call: LLMCall, body: Mapping[str, Any], attribution: Attribution, tier: str | None
@@ -238,6 +263,8 @@ class Operation:
     watched: object | None = None
     """A weak reference that the client patch keeps as long as the operation lives."""
     closed = False
+    waits = False
+    """True until `admitted()`: a budget's answer is still to be waited for."""
     _attempts = 0
     _seen: Any = None
 
@@ -260,6 +287,44 @@ class Operation:
     def unread(self) -> bool:
         """True while no chunk of the stream has been read."""
         return self.attempt is None or self.attempt.first_chunk_ns is None
+
+    def reserved(self, found: Any) -> None:
+        """Take what a budget answered: it has to be waited for, or this is what the call holds and what it changes."""
+        if found.tier is None and found.model is None:
+            self.waits = found.operation_id is None
+            if not self.waits:
+                self.reservation = found
+            return
+        self.reservation = found
+        if found.tier is not None:
+            self.attribution = self.attribution.merged({"tier": found.tier})
+        if found.model is not None and self.call.body is not None:
+            self.body = {"model": found.model}
+
+    async def admitted(self) -> None:
+        """Wait for a budget's answer in a thread; the event loop goes on. Raises BudgetExceeded."""
+        guard = self.pipeline.guard
+        assert guard is not None
+        import asyncio
+
+        future = guard.threads.submit(guard.reserve, self.call, self.attribution, self.operation_id)
+        try:
+            found = await asyncio.wrap_future(future)
+        except BudgetExceeded as refusal:
+            self.reject(refusal)
+            raise
+        except asyncio.CancelledError as error:
+            future.add_done_callback(lambda done: _left(guard, done))
+            self.fail(error)
+            raise
+        except Exception as fault:
+            faults.note("budgets.reserve", fault)
+            found = None
+        self.waits = False
+        if found is not None:
+            self.reserved(found)
+        if self.target.route is not None and self.call.body is not None:
+            self.pipeline._shape(self, self.target.route, self.call.body, self.attribution)
 
     # -- on the way out ------------------------------------------------------------------------------------------------
 
@@ -453,7 +518,10 @@ class Operation:
                 faults.note("telemetry.end", fault)
         if self.reservation is not None and self.pipeline.guard is not None:
             try:
-                self.pipeline.guard.settle(self.reservation, cost.usd)
+                if cost.usd is None and not usage.known and status in ("error", "cancelled"):
+                    self.pipeline.guard.release(self.reservation)
+                else:
+                    self.pipeline.guard.settle(self.reservation, cost.usd, usage, self.call)
             except Exception as fault:
                 faults.note("budgets.settle", fault)
 
@@ -515,6 +583,12 @@ class Operation:
                 sink.finished(record)
             except Exception as fault:
                 faults.note(f"{type(sink).__name__}.finished", fault)
+
+
+def _left(guard: Guard, done: Any) -> None:
+    """Give back what was reserved for a call whose task was cancelled while it waited."""
+    if not done.cancelled() and done.exception() is None and done.result() is not None:
+        guard.release(done.result())
 
 
 def _characters(value: object, *, text: bool = False, depth: int = 0) -> int:

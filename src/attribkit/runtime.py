@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attribkit import context, faults
 from attribkit import settings as _settings
-from attribkit.budgets.guard import LocalGuard
-from attribkit.budgets.policy import Budget
-from attribkit.calls import LLMCall
+from attribkit.budgets.bounds import Bounds
+from attribkit.budgets.guard import BudgetGuard
+from attribkit.budgets.notices import Notice
+from attribkit.budgets.open import budget_url, place_of, read_budgets
 from attribkit.cost import Cost
 from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
@@ -79,18 +81,8 @@ class _Prices:
     def cost(self, usage: Usage, **facts: Any) -> Cost:
         return self.engine().cost(usage, **facts)
 
-    def worst_case(self, call: LLMCall) -> Decimal | None:
-        """Return the most that `call` can cost, None when nothing bounds it."""
-        body = call.body or {}
-        bound = body.get("max_completion_tokens") or body.get("max_output_tokens") or body.get("max_tokens")
-        if not isinstance(bound, int):
-            return None
-        return self.engine().ceiling(
-            provider=call.provider or None,
-            model=call.model,
-            input_tokens=len(str(body.get("messages") or body.get("input") or "")) // 3,
-            max_output_tokens=bound,
-        )
+    def ceiling(self, **facts: Any) -> Decimal | None:
+        return self.engine().ceiling(**facts)
 
 
 class _Telemetry:
@@ -213,6 +205,8 @@ class Runtime:
         """End what is still open, and bring every row into the ledger as far as `timeout` seconds allow."""
         try:
             self.pipeline.close()
+            if self.guard is not None:
+                self.guard.flush()
             flush = getattr(self.ledger, "flush", None)
             if flush is not None and not flush(timeout):
                 _log.warning("some rows are not in the ledger yet; they are safe in its spool until the next start")
@@ -232,6 +226,8 @@ class Runtime:
         close = getattr(self.ledger, "close", None)
         if close is not None and isinstance(self.settings.ledger, str):
             close()
+        if self.guard is not None:
+            self.guard.close()
         atexit.unregister(self.settle)
 
 
@@ -244,24 +240,25 @@ def _peers(prefixes: tuple[str, ...], key: bytes | None, gateways: Gateways) -> 
     return peers if key is not None else None
 
 
-def _guard(settings: Settings, prices: _Prices) -> LocalGuard | None:
-    budgets = []
-    for given in settings.budgets:
-        if isinstance(given, Mapping):
-            try:
-                given = Budget(**given)
-            except TypeError as error:
-                raise ConfigurationError(f"budgets: {dict(given)!r}: {error}", name="budgets", value=given) from None
-        if not isinstance(given, Budget):
-            raise ConfigurationError(
-                f"budgets: {given!r} is no attribkit.Budget and no table with its keys", name="budgets", value=given
-            )
-        budgets.append(given)
-    if not budgets:
+def _guard(settings: Settings, prices: _Prices) -> BudgetGuard | None:
+    budgets = read_budgets(settings.budgets)
+    place = place_of(budget_url(settings.budget_store, settings.ledger))
+    asked = "budget_store" in settings.model_fields_set and settings.budget_store is not None
+    if not budgets and not asked and not (place.journals and os.path.isdir(place.journals)):
         return None
-    if settings.budget_store is not None:
-        _log.warning("budgets are counted in this process only, from its start: no shared budget store is built in yet")
-    return LocalGuard(budgets, worst_case=prices.worst_case)
+    return BudgetGuard(
+        budgets, store=place.open, journals=place.journals, bounds=Bounds(prices.ceiling), also=_on_the_span
+    )
+
+
+def _on_the_span(notice: Notice) -> None:
+    """Put what a budget says on the span in force."""
+    from opentelemetry import trace
+
+    span = trace.get_current_span()
+    if span.is_recording():
+        facts = {f"attribkit.budget.{key}": str(value) for key, value in notice.as_dict().items() if value}
+        span.add_event(f"attribkit.budget.{notice.kind}", facts)
 
 
 def _ledger(settings: Settings) -> Any:

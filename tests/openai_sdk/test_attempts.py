@@ -170,20 +170,23 @@ def test_required_fields(observe: Any) -> None:
     assert seen.call_spans()[0].attributes["attribkit.tenant_id"] == "acme"
 
 
-def test_a_spent_budget_keeps_the_call_from_the_wire(observe: Any) -> None:
-    budget = attribkit.Budget("acme-day", limit="0.000001", window="day", match={"tenant_id": "acme"})
+def test_a_budget_without_room_keeps_the_call_from_the_wire(observe: Any) -> None:
+    budget = attribkit.Budget("acme-day", limit="1.00", window="day", match={"tenant_id": "acme"})
     seen = observe(budgets=[budget], budget_store=None)
     client = seen.client()
     with attribkit.attributed(tenant_id="acme"):
         ask(client, "hi")
         with pytest.raises(attribkit.BudgetExceeded) as refusal:
-            ask(client, "hi")
-    with attribkit.attributed(tenant_id="globex"):
+            ask(client, "hi", max_completion_tokens=10**7)
         ask(client, "hi")
-    assert refusal.value.budget == "acme-day" and refusal.value.spent > refusal.value.limit
+    with attribkit.attributed(tenant_id="globex"):
+        ask(client, "hi", max_completion_tokens=10**7)
+    assert refusal.value.budget == "acme-day" and refusal.value.spent == seen.records[0].usd
+    assert refusal.value.operation_id == seen.records[1].operation_id
     assert refusal.value.to_dict()["error"]["type"] == "budget_exceeded"
-    assert len(seen.requests()) == 2
-    assert [record.status for record in seen.records] == ["ok", "rejected", "ok"]
+    assert len(seen.requests()) == 3
+    assert [record.status for record in seen.records] == ["ok", "rejected", "ok", "ok"]
+    assert seen.records[1].usd == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])

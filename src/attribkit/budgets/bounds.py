@@ -1,11 +1,10 @@
-"""The most that a call can use, before it leaves: what it asks, what it may answer, and what calls like it have taken."""
+"""The most that a call can use, before it leaves: what it asks, and what it may answer."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
 
 from attribkit.budgets.guard import Worst
 from attribkit.calls import LLMCall
@@ -17,12 +16,15 @@ _LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _NO_OUTPUT = frozenset({"embeddings", "moderations", "transcriptions", "speech", "images"})
 _FIRST_OUTPUT = 4096
 """Output tokens that are reserved for a call without a bound of its own, until calls like it have been seen."""
+_SEEN = 20
+"""Calls of a kind after which the densest of their prompts bounds the next one."""
 _MARGIN = 2
 _OVERHEAD = 64
 """Tokens that a provider puts around the messages: roles, tool preambles, the start of the answer."""
 _PART = 16
 _IMAGE = 1536
 """Tokens taken for an image, an audio clip or a file inside a prompt."""
+_ENCODED = frozenset({"data", "file_data", "b64_json"})
 _KEPT = 4096
 
 
@@ -44,7 +46,8 @@ class Bounds:
         """Return the most that `call` can use, as `model` and in `tier` where they are given."""
         body = call.body or {}
         kind = call.api, call.model
-        asked = self._input(call, body)
+        size = text_bytes(body)
+        asked = self._input(kind, size)
         stated = next((body[name] for name in _LIMITS if type(body.get(name)) is int), None)
         if call.api in _NO_OUTPUT:
             output, known = 0, True
@@ -66,17 +69,16 @@ class Bounds:
             region=call.region,
             batch=call.batch,
         )
-        return Worst(None if usd is None else to_pico(usd), asked + output, output, known)
+        return Worst(None if usd is None else to_pico(usd), asked + output, output, known, size)
 
-    def _input(self, call: LLMCall, body: Mapping[str, Any]) -> int:
-        size = text_bytes(body)
-        seen = self._density.get((call.api, call.model))
-        if seen is not None and seen[0] >= 20:
+    def _input(self, kind: tuple[str, str | None], size: int) -> int:
+        seen = self._density.get(kind)
+        if seen is not None and seen[0] >= _SEEN:
             return int(size * min(1.0, seen[1] * 1.5)) + _OVERHEAD
         return size + _OVERHEAD
 
-    def learn(self, call: LLMCall, input_tokens: int, output_tokens: int) -> None:
-        """Take note of what a call has used."""
+    def learn(self, call: LLMCall, size: int, input_tokens: int, output_tokens: int) -> None:
+        """Take note of what a call has used; `size` is what its worst case said."""
         kind = call.api, call.model
         if output_tokens > self._outputs.get(kind, 0):
             with self._lock:
@@ -84,8 +86,8 @@ class Bounds:
                     self._outputs.clear()
                 self._outputs[kind] = output_tokens
         count, densest = self._density.get(kind, (0, 0.0))
-        if count < 1000 and call.body is not None and input_tokens:
-            density = input_tokens / max(1, text_bytes(call.body) + _OVERHEAD)
+        density = max(0, input_tokens - _OVERHEAD) / max(1, size)
+        if count < _SEEN or density > densest:
             with self._lock:
                 if len(self._density) >= _KEPT:
                     self._density.clear()
@@ -95,15 +97,19 @@ class Bounds:
 def text_bytes(value: object, depth: int = 0) -> int:
     """Return how many bytes of text a request holds, with the tokens of what is no text. Only lengths are read."""
     if isinstance(value, str):
-        if value.startswith("data:") or (len(value) > 4096 and value[:64].isascii() and " " not in value[:4096]):
-            return max(_IMAGE, 0 if value.startswith("data:image") else len(value) // 8)
+        if value.startswith("data:"):
+            return _IMAGE + (0 if value.startswith("data:image") else len(value) // 8)
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if depth > 16:
         return 0
     if isinstance(value, Mapping):
-        return sum(text_bytes(item, depth + 1) + len(str(key)) + 2 for key, item in value.items()) + _PART
+        size = _PART
+        for key, item in value.items():
+            if key in _ENCODED and isinstance(item, str) and len(item) > 1024:
+                size += _IMAGE + len(item) // 8
+            else:
+                size += text_bytes(item, depth + 1) + len(str(key)) + 2
+        return size
     if isinstance(value, (list, tuple)):
         return sum(text_bytes(item, depth + 1) for item in value) + 2 * len(value)
     return 4
-
-

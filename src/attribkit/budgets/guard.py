@@ -28,6 +28,7 @@ from attribkit.errors import BudgetExceeded, BudgetStoreBusy, BudgetStoreDown, C
 from attribkit.ids import new_id
 from attribkit.money import to_pico
 from attribkit.storage.forks import let_go_at_fork
+from attribkit.usage.model import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -57,10 +58,14 @@ class Worst(NamedTuple):
     """The output tokens that are in it."""
     stated: bool = True
     """Whether the call itself bounds its output; else it is what was learned from calls like it."""
+    size: int = 0
+    """The bytes of its prompt."""
 
 
 class _Wait:
     """Told instead of a reservation: this call has to wait, and the caller said that it cannot."""
+
+    operation_id = tier = model = None
 
     def __repr__(self) -> str:
         return "WAIT"
@@ -70,14 +75,17 @@ WAIT = _Wait()
 
 
 class WorstCase(Protocol):
-    def __call__(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst: ...
+    """Where the most that a call can use is known, and learned."""
+
+    def worst_case(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst: ...
+    def learn(self, call: LLMCall, size: int, input_tokens: int, output_tokens: int) -> None: ...
 
 
 class _Local:
     """What this process has in one counter, and what it last heard of it."""
 
-    __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "owed", "reserved", "settled", "slot",
-                 "spent", "uncertain", "used", "warned")  # fmt: skip
+    __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "owed", "reserved",
+                 "settled", "slot", "spent", "uncertain", "used", "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -96,8 +104,9 @@ class _Local:
 
 
 class _Plan(NamedTuple):
-    """The counters of the calls of one kind, until the first of their windows ends."""
+    """The counters of the calls of one kind, while all of their windows last."""
 
+    since: float
     until: float
     locals: tuple[_Local, ...]
     priced: bool
@@ -108,7 +117,8 @@ class _Plan(NamedTuple):
 class Reservation:
     """What one call holds in each counter that it counts against."""
 
-    __slots__ = ("_key", "amounts", "generation", "locals", "model", "operation_id", "output", "stated", "tier")
+    __slots__ = ("_key", "amounts", "generation", "locals", "model", "operation_id", "output", "size",
+                 "stated", "tier")  # fmt: skip
 
     def __init__(self, generation: int, locals: tuple[_Local, ...], amounts: tuple[int, ...]) -> None:
         self.generation, self.locals, self.amounts = generation, locals, amounts
@@ -119,6 +129,7 @@ class Reservation:
         self.output = 0
         """Output tokens up to which the call is covered."""
         self.stated = True
+        self.size = -1
         self.operation_id = ""
         self._key = [None]
 
@@ -139,7 +150,7 @@ class BudgetGuard:
         budgets: Iterable[Budget],
         *,
         store: Callable[[], Store],
-        worst_case: WorstCase,
+        bounds: WorstCase,
         journals: str | None = None,
         also: Callable[[Notice], Any] | None = None,
         keep: bool = True,
@@ -147,7 +158,7 @@ class BudgetGuard:
     ) -> None:
         self._declared = {budget.name: budget for budget in budgets}
         self._budgets = Budgets(self._declared.values())
-        self._open_store, self._worst_case, self._also = store, worst_case, also
+        self._open_store, self._bounds, self._also = store, bounds, also
         self._journals, self._keep, self._now = journals, keep, now
         self._generation = 0
         self._opening = threading.Lock()
@@ -190,7 +201,7 @@ class BudgetGuard:
             return WAIT
         model = call.model if self._budgets.by_model else None
         plan = self._plans.get((attribution, model))
-        if plan is None or now >= plan.until:
+        if plan is None or not plan.since <= now < plan.until:
             plan = self._plan(attribution, model, now)
         if not plan.locals:
             return None
@@ -213,23 +224,23 @@ class BudgetGuard:
                 raise refused
             downgrade = cheapest
 
-    def _prepared(
-        self, plan: _Plan, call: LLMCall, downgrade: Threshold | None, operation_id: str
-    ) -> Reservation:
+    def _prepared(self, plan: _Plan, call: LLMCall, downgrade: Threshold | None, operation_id: str) -> Reservation:
         """Return the reservation that is asked for; nothing is held by it yet."""
         if not plan.priced:
-            return Reservation(self._generation, plan.locals, (1,) * len(plan.locals))
+            counted = Reservation(self._generation, plan.locals, (1,) * len(plan.locals))
+            counted.operation_id = operation_id
+            return counted
         tier = model = None
         if downgrade is not None:
             tier, model = downgrade.tier, dict(downgrade.models).get(call.model or "")
-        worst = self._worst_case(call, model=model, tier=tier)
+        worst = self._bounds.worst_case(call, model=model, tier=tier)
         wanted = (worst.usd, worst.tokens, 1)
         amounts = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in plan.locals)
         if worst.usd is None:
             amounts = self._unpriced(plan, amounts, call, operation_id)
         reservation = Reservation(self._generation, plan.locals, amounts)  # type: ignore[arg-type]
         reservation.tier, reservation.model = tier, model
-        reservation.output, reservation.stated = worst.output, worst.stated
+        reservation.output, reservation.stated, reservation.size = worst.output, worst.stated, worst.size
         reservation.operation_id = operation_id
         return reservation
 
@@ -326,9 +337,7 @@ class BudgetGuard:
             found.append(same[limit.budget.rungs.index(limit.rung)])
         return found
 
-    def _asked(
-        self, store: Store, reservation: Reservation, now: float, wait: bool
-    ) -> tuple[Answer | None, _Local]:
+    def _asked(self, store: Store, reservation: Reservation, now: float, wait: bool) -> tuple[Answer | None, _Local]:
         """Ask the store once. (None, ...): all is held; else the answer that refuses, and where."""
         claimed, asked, moves, before = [], [], [], []
         with self._lock:
@@ -341,7 +350,7 @@ class BudgetGuard:
                     continue
                 share = 0
                 if self._keep and now - local.used < SHARE_SECONDS and local.limit.amount >= 0:
-                    share = amount * _SHARE_CALLS
+                    share = min(amount * _SHARE_CALLS, local.limit.amount // 32)
                 local.used = now
                 asked.append((local, amount))
                 before.append(self._out(local))
@@ -383,11 +392,18 @@ class BudgetGuard:
 
     # -- settle -------------------------------------------------------------------------------------------------------
 
-    def settle(self, reservation: object, usd: Decimal | None, tokens: int | None = None) -> None:
+    def settle(
+        self, reservation: object, usd: Decimal | None, usage: Usage = NO_USAGE, call: LLMCall | None = None
+    ) -> None:
         """Replace what `reservation` holds by what the call used; what is not known costs what it held."""
         assert isinstance(reservation, Reservation)
-        pico = None if usd is None else to_pico(usd)
-        self._end(reservation, (pico, tokens, 1))
+        tokens = None
+        if usage.known:
+            asked, made = usage.input_tokens, usage.output_tokens
+            tokens = asked + made
+            if call is not None and reservation.size >= 0 and usage.estimated is None:
+                self._bounds.learn(call, reservation.size, asked, made)
+        self._end(reservation, (None if usd is None else to_pico(usd), tokens, 1))
 
     def release(self, reservation: object) -> None:
         """Give back what `reservation` holds: the call came to nothing."""
@@ -452,7 +468,7 @@ class BudgetGuard:
             reservation.amounts = tuple(map(sum, zip(reservation.amounts, more, strict=True)))
         return True
 
-    # -- between this process and the store -----------------------------------------------------------------------------
+    # -- between this process and the store ---------------------------------------------------------------------------
 
     def _out(self, local: _Local) -> tuple[int, int, int]:
         """Put what is idle and what is owed on the way to the store. Under the lock."""
@@ -477,7 +493,7 @@ class BudgetGuard:
         limit = local.limit
         if local.slot < 0 and self._journal is not None:
             local.slot = self._journal.slot(limit.counter.id)
-        far = max(share * 16, limit.amount // 10)
+        far = max(share * 8, limit.amount // 10)
         return Move(limit.counter, limit.amount, local.settled, out[0], out[1], take, share, far)
 
     def _flush(self, store: Store, locals: Sequence[_Local], *, wait: bool) -> None:
@@ -609,7 +625,7 @@ class BudgetGuard:
         self._swept = tick
         return holders.bury_dead(store, self._holder, self._journals, now) > 0
 
-    # -- opening and closing --------------------------------------------------------------------------------------------
+    # -- opening and closing ------------------------------------------------------------------------------------------
 
     def _ready(self, wait: bool) -> bool:
         """Open the store. False when that is not possible now."""
@@ -716,7 +732,7 @@ class BudgetGuard:
         budgets = self._budgets
         fields = budgets.relevant(attribution)
         plan = self._plans.get((fields, model))
-        if plan is None or now >= plan.until:
+        if plan is None or not plan.since <= now < plan.until:
             slim = Attribution(fields)
             limits = [
                 limit for budget in budgets.matching(fields, model) for limit in counters_of(budget, slim, model, now)
@@ -725,14 +741,12 @@ class BudgetGuard:
                 locals = tuple(self._local(limit) for limit in limits)
             ends = [limit.counter.end for limit in limits if limit.counter.end is not None]
             downgrades = [
-                (local, one)
-                for local in locals
-                for one in local.limit.budget.thresholds
-                if one.action == "downgrade"
+                (local, one) for local in locals for one in local.limit.budget.thresholds if one.action == "downgrade"
             ]
             downgrades.sort(key=lambda pair: pair[1].at)
             queues = [one for local in locals for one in local.limit.budget.thresholds if one.action == "queue"]
             plan = _Plan(
+                max((limit.counter.start for limit in limits), default=0),
                 min(ends, default=float("inf")),
                 locals,
                 any(limit.budget.unit != "calls" for limit in limits) or bool(downgrades),
@@ -847,5 +861,3 @@ class BudgetGuard:
             at,
             detail,
         )
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from functools import lru_cache
@@ -79,8 +80,6 @@ def bury_dead(store: Store, own: str, journals: str | None, now: float) -> int:
         spent = read_journal(path, [hold.counter for hold in store.holds(holder.id)]) if path is not None else {}
         freed += store.bury(holder.id, spent, now)
         if path is not None and holder.host == _host():
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(path)
-            except OSError:
-                pass
     return freed

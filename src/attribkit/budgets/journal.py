@@ -6,6 +6,7 @@ Whoever finds the process dead reads from it what it had spent.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -70,10 +71,8 @@ class Journal:
     def close(self, *, remove: bool) -> None:
         self._map.close()
         if remove:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(self.path)
-            except OSError:
-                pass
 
 
 def read_journal(path: str, counters: list[str]) -> dict[str, int]:

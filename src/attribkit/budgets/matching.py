@@ -30,7 +30,7 @@ class Budgets:
         self.by_name = {budget.name: budget for budget in budgets}
         self._any: list[tuple[int, Budget]] = []
         self._by_value: dict[tuple[str, str], list[tuple[int, Budget]]] = {}
-        fields = set()
+        fields = set[str]()
         for number, budget in enumerate(self.by_name.values()):
             fields.update(budget.per)
             fields.update(key for key, _ in budget.match)

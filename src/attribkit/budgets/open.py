@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from attribkit.budgets.policy import Budget
 from attribkit.budgets.store import Store
+from attribkit.errors import ConfigurationError
 from attribkit.storage.urls import parse_url
 
-__all__ = ["SCHEMES", "Place", "place_of"]
+__all__ = ["SCHEMES", "Place", "budget_url", "place_of", "read_budgets"]
 
 SCHEMES = ("sqlite", "memory")
 
@@ -43,6 +45,32 @@ def place_of(url: str | None) -> Place:
         return SqliteStore(path)
 
     return Place(sqlite, f"{path}.budgets")
+
+
+def budget_url(budget_store: str | None, ledger: object) -> str | None:
+    """Return the URL of the budget store that the settings mean, None for this process."""
+    if budget_store != "ledger":
+        return budget_store
+    return ledger if isinstance(ledger, str) else None
+
+
+def read_budgets(given: Iterable[object]) -> list[Budget]:
+    """Return budgets as the settings have them: Budget objects, or tables with the same keys."""
+    found: dict[str, Budget] = {}
+    for one in given:
+        if isinstance(one, Mapping):
+            try:
+                one = Budget(**one)
+            except TypeError as error:
+                raise ConfigurationError(f"budgets: {one!r}: {error}", name="budgets", value=one) from None
+        if not isinstance(one, Budget):
+            raise ConfigurationError(
+                f"budgets: {one!r} is no attribkit.Budget and no table with its keys", name="budgets", value=one
+            )
+        if one.name in found:
+            raise ConfigurationError(f"budgets: {one.name!r} is there twice", name="budgets", value=one.name)
+        found[one.name] = one
+    return list(found.values())
 
 
 def _memory() -> Store:

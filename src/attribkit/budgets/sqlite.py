@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 _MIGRATIONS = (Path(__file__).with_name("sqlite_0001.sql").read_text(encoding="utf-8"),)
 _FIND = (
-    "SELECT c.number, c.spent, c.reserved, c.extra, c.lent, h.held, h.share, h.flushed FROM attribkit_budget_counters c "
+    "SELECT c.number, c.spent, c.reserved, c.extra, c.lent, h.held, h.share, h.flushed "
+    "FROM attribkit_budget_counters c "
     "LEFT JOIN attribkit_budget_holds h ON h.counter = c.number AND h.holder = ? WHERE c.id = ?"
 )
 _ADD = (
@@ -69,7 +70,7 @@ class SqliteStore:
                 counter = move.counter
                 found = execute(_FIND, (holder, counter.id)).fetchone()
                 if found is None:
-                    number = execute(_ADD, counter).lastrowid
+                    number = int(execute(_ADD, counter).lastrowid or 0)
                     row, there = Row(0, 0, 0, 0), False
                 else:
                     number, there = found[0], found[5] is not None
@@ -113,7 +114,9 @@ class SqliteStore:
 
     def beat(self, holder: Holder, lease: float, now: float) -> None:
         row = holder._replace(expires=now + lease)
-        self._write(lambda db: db.execute("INSERT OR REPLACE INTO attribkit_budget_holders VALUES (?, ?, ?, ?, ?)", row))
+        self._write(
+            lambda db: db.execute("INSERT OR REPLACE INTO attribkit_budget_holders VALUES (?, ?, ?, ?, ?)", row)
+        )
 
     def holders(self, now: float) -> list[tuple[Holder, bool]]:
         rows = self._read(lambda db: db.execute("SELECT * FROM attribkit_budget_holders").fetchall())

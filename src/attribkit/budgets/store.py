@@ -113,7 +113,7 @@ class Balance(NamedTuple):
 
 
 class Store(Protocol):
-    """Counts for many processes. Raises BudgetStoreBusy where waiting would help, BudgetStoreDown where it would not."""
+    """Counts for many processes. Raises BudgetStoreBusy where waiting helps, BudgetStoreDown where it does not."""
 
     direct: bool
     """True: an exchange takes microseconds, so it may be made on an event loop with `wait=False`."""

@@ -92,7 +92,7 @@ class StainlessSDK:
         known = self._urls[id(url)] = url, text, self.provider_of(client, text), self.region_of(client)
         return known
 
-    def begin(self, client: Any, options: Any, stream: bool) -> Operation | None:
+    def begin(self, client: Any, options: Any, stream: bool, *, wait: bool = True) -> Operation | None:
         """Return the operation of one request, None when our own reading of it failed."""
         try:
             path, url = options.url, client._base_url
@@ -120,9 +120,9 @@ class StainlessSDK:
             here = context.in_force()
             url = self.url_of(base, path)
             call = _new(LLMCall, (self.name, provider, api, url, model, stream, body, None, False, region))
-            operation = self._pipeline.begin(call, here.attribution, here.hop)
-            if stream and operation.hides_usage_chunk and _read_raw(options):
-                operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
+            operation = self._pipeline.begin(call, here.attribution, here.hop, wait=wait)
+            if stream:
+                _keep_raw(operation, options)
             return operation
         except (AttributionRequired, BudgetExceeded):
             raise
@@ -166,9 +166,12 @@ class StainlessSDK:
         options = args[1] if len(args) > 1 else kwargs["options"]
         if self._hidden and _begun():
             return await wrapped(*args, **kwargs)
-        operation = self.begin(instance, options, kwargs.get("stream") is True)
+        operation = self.begin(instance, options, kwargs.get("stream") is True, wait=False)
         if operation is None:
             return await wrapped(*args, **kwargs)
+        if operation.waits:
+            await operation.admitted()
+            _keep_raw(operation, options)
         if operation.body is not None:
             args, kwargs = _with_body(args, kwargs, operation.body)
         inner = Scope(operation.attribution, operation.hop, operation)
@@ -299,6 +302,12 @@ def _begun() -> bool:
     """Return whether this very request has begun already, in our wrapper on a subclass."""
     operation = scope().operation
     return type(operation) is Operation and operation.attempt is None and not operation.closed
+
+
+def _keep_raw(operation: Operation, options: Any) -> None:
+    """Ask for no usage chunk where it could not be hidden from the caller."""
+    if operation.hides_usage_chunk and _read_raw(options):
+        operation.body = {k: v for k, v in (operation.body or {}).items() if k != "stream_options"} or None
 
 
 def _read_raw(options: Any) -> bool:

@@ -30,7 +30,7 @@ _INPUT, _OUTPUT = INPUT_METERS, OUTPUT_METERS
 _TEXT_INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
 _TEXT_OUTPUT = ("output", "reasoning_apart")
 _AZURE_ZONES = {
-    **{word: "global" for word in ("globalstandard", "global-standard", "globalbatch")},
+    **dict.fromkeys(("globalstandard", "global-standard", "globalbatch"), "global"),
     **{zone: f"datazone-{zone}" for zone in ("us", "eu", "apac")},
 }
 _multiply, _add = PRICES.multiply, PRICES.add

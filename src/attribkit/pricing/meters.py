@@ -53,11 +53,12 @@ UNITS: dict[str, int] = {
     "live_search_source": 1_000,
 }
 """A price in the data is USD for this many: a million tokens, an hour, a thousand searches, one image. A meter can
-carry what its price depends on after a colon: "images_output:hd/1024x1792" is counted in the unit of "images_output"."""
+carry what its price depends on after a colon: "images_output:hd/1024x1792" is counted in units of "images_output"."""
 
 FEES = frozenset(
     (
-        "web_search", "web_search_preview", "x_search", "file_search", "code_execution", "code_session", "grounding", "maps_grounding",
+        "web_search", "web_search_preview", "x_search", "file_search", "code_execution", "code_session", "grounding",
+        "maps_grounding",
         "requests_low", "requests_medium", "requests_high", "search_queries", "live_search_source",
     )
 )  # fmt: skip

@@ -6,7 +6,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= auto
 
-.PHONY: demo test test-counterparts test-matrix lint bench clean
+.PHONY: demo test test-soak test-counterparts test-matrix lint bench clean
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "attribkit needs Python 3.11 or later on the PATH; set PYTHON=/path/to/python" >&2; exit 1; }
@@ -27,6 +27,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m 'not counterpart'
+
+test-soak: $(VENV)/.test
+	$(VENV)/bin/python tests/soak/soak.py --seconds 60
 
 test-counterparts: $(VENV)/.test
 	bash tests/counterparts/install.sh $(VENV)/bin/python

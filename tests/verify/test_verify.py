@@ -41,27 +41,18 @@ def names(outcome: Outcome, *statuses: Any) -> set[str]:
 # -- the programs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def whole() -> Outcome:
-    return verify(EVERY, jobs=2, timeout=300)
+UNFINISHED = {"langchain/stream_outside"}
+"""Known to leak in this version."""
 
 
-def test_every_program_runs_to_its_end(whole: Outcome) -> None:
-    failed = {result.probe.id: result.said for result in whole.of("failed")}
-    assert not failed
-    for result in whole.results:
+def test_every_hop_survives_here() -> None:
+    outcome = verify(EVERY, jobs=2, timeout=300)
+    assert {result.probe.id: result.said for result in outcome.of("failed")} == {}
+    for result in outcome.results:
         if result.verdict is not None:
             columns = [result.verdict.wire, result.verdict.row, *filter(None, [result.verdict.span])]
             assert all(column.missing == column.extra == 0 for column in columns), result
-
-
-def test_what_needs_no_further_patch_survives(whole: Outcome) -> None:
-    there = {*GROUPS}
-    leaking = {one for one in whole.of("leaks", "wrong") if set(one.probe.relies) <= there}
-    assert {one.probe.id for one in leaking} <= UNFINISHED
-
-
-UNFINISHED = {"langchain/stream_outside"}
+    assert {one.probe.id for one in outcome.of("leaks", "wrong") if set(one.probe.relies) <= {*GROUPS}} <= UNFINISHED
 
 
 def test_programs_are_known_by_unlike_names_and_rely_on_what_there_is() -> None:
@@ -75,15 +66,23 @@ def test_programs_are_known_by_unlike_names_and_rely_on_what_there_is() -> None:
 # -- a hop that is off ------------------------------------------------------------------------------------------------
 
 
-def test_off_in_the_settings_is_exactly_what_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATTRIBKIT_HOPS", '{"langchain": false}')
-    wanted = chosen(["langchain/invoke", "langchain/config_metadata", "langchain/batch", "openai/sync"])
-    outcome = verify(wanted, jobs=2)
-    assert names(outcome, "leaks") == {"langchain/config_metadata"}
-    assert names(outcome, "survives") == {"langchain/invoke", "langchain/batch", "openai/sync"}
-    assert {state.status for state in outcome.patches if state.group == "langchain"} == {"off"}
-    (advice,) = as_dict(outcome)["advice"]
-    assert advice["why"] == "the patch group langchain is turned off by ATTRIBKIT_HOPS"
+OWN = [group for group in GROUPS if group != "openai" and any(group in probe.relies for probe in EVERY)]
+
+
+@pytest.mark.parametrize("group", OWN)
+def test_a_hop_that_is_off_is_exactly_what_leaks(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTRIBKIT_HOPS", json.dumps({group: False}))
+    there = [probe for probe in EVERY if set(probe.relies) <= {*GROUPS} and probe.id not in UNFINISHED]
+    relying = [probe for probe in there if group in probe.relies]
+    needs = {need for probe in relying for need in probe.needs}
+    beside = [probe for probe in there if probe not in relying and set(probe.needs) <= needs and probe.group != group]
+    outcome = verify([*relying, *beside[::4]], jobs=2, timeout=300)
+    assert names(outcome, "leaks", "wrong") == {probe.id for probe in relying}
+    assert outcome.of("failed") == []
+    assert {state.status for state in outcome.patches if state.group == group} == {"off"}
+    assert {one["why"] for one in as_dict(outcome)["advice"]} == {
+        f"the patch group {group} is turned off by ATTRIBKIT_HOPS"
+    }
 
 
 def test_off_in_attribkit_toml(tmp_path: Path) -> None:
@@ -158,9 +157,10 @@ def test_json_and_exit_code_when_all_is_well() -> None:
 
 
 def test_plain_text_and_exit_code_of_a_hop_that_is_off() -> None:
-    ended = command("--hops", "openai/sync", "--off", "openai")
+    ended = command("--hops", "openai/sync", "--off", "openai", ATTRIBKIT_SPANS="false")
     assert ended.returncode == 1
-    assert re.search(r"LEAKS +chat\.completions\.create, sync +0/2", ended.stdout)
+    assert re.search(r"LEAKS +chat\.completions\.create, sync +0/2   -", ended.stdout)
+    assert "spans were not looked at: spans are turned off by the settings" in ended.stdout
     assert "why: the patch group openai is turned off" in ended.stdout
     assert ended.stdout.splitlines()[-1].startswith("To do first: the patch group openai is turned off")
 
@@ -184,12 +184,6 @@ def test_list() -> None:
     assert ended.returncode == 0
     listed = [line.split()[0] for line in ended.stdout.splitlines()]
     assert listed == ["openai/sync", *(probe.id for probe in EVERY if probe.group == "queues")]
-
-
-def test_spans_are_not_looked_at_when_they_are_off() -> None:
-    ended = command("--hops", "openai/sync", ATTRIBKIT_SPANS="false")
-    assert ended.returncode == 0
-    assert "spans were not looked at: spans are turned off by the settings" in ended.stdout
 
 
 def test_a_table_on_a_terminal() -> None:

@@ -33,15 +33,14 @@ def environment(url: str, hops: Mapping[str, bool]) -> dict[str, str]:
     }
 
 
-def start(directory: str | None = None) -> tuple[Notebook, Report]:
-    """Call `instrument()` as the environment says, with what is observed written to `directory`.
+def start(notebook: Notebook | None = None) -> Report:
+    """Call `instrument()` as the environment says, with what is observed written to `notebook`.
 
-    Without it, the directory is the one of the process that started this one: a child program calls this where a
-    user's would call `instrument()`.
+    Without it, the notebook is in the directory of the process that started this one: a child program calls this where
+    a user's would call `instrument()`.
     """
-    if directory is None:
-        directory = os.environ[_DIRECTORY]
-    notebook = Notebook(directory)
+    if notebook is None:
+        notebook = Notebook(os.environ[_DIRECTORY])
     settings: dict[str, Any] = {
         "gateways": {os.environ[_URL]: "portkey"},
         "ledger": notebook,
@@ -54,8 +53,7 @@ def start(directory: str | None = None) -> tuple[Notebook, Report]:
         "tiers": (),
         "prices": None,
     }
-    report = attribkit.instrument(**settings)
-    return notebook, report
+    return attribkit.instrument(**settings)
 
 
 def note_in(notebook: Notebook, directory: str) -> None:

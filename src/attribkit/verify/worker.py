@@ -57,7 +57,8 @@ def main() -> None:
             tell(group=name, broken=f"{type(error).__name__}: {error}".splitlines()[0])
             continue
         todo += [probe for probe in group.probes if probe.id in job["probes"]]
-    notebook, report = start(str(home))
+    notebook = Notebook(str(home))
+    report = start(notebook)
     tell(ready=round(time.monotonic() - begun, 3), patches=[patch._asdict() for patch in report.patches])
     gc.collect()
     gc.freeze()

@@ -78,12 +78,18 @@ async def stream_outside(lab: Lab) -> None:
         pass
 
 
-@GROUP.probe("batch and abatch")
+@GROUP.probe("batch")
 def batch(lab: Lab) -> None:
     tenant = lab.tenant()
     with attributed(**tenant.fields):
         model().batch([tenant.ask() for _ in range(3)], config={"max_concurrency": 2})
-        asyncio.run(model().abatch([tenant.ask(), tenant.ask()]))
+
+
+@GROUP.probe("abatch")
+async def abatch(lab: Lab) -> None:
+    tenant = lab.tenant()
+    with attributed(**tenant.fields):
+        await model().abatch([tenant.ask(), tenant.ask()])
 
 
 @GROUP.probe("batch_as_completed")

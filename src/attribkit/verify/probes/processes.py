@@ -52,14 +52,14 @@ def _context(method: str) -> Any:
     return multiprocessing.get_context(method)
 
 
-@GROUP.probe("ProcessPoolExecutor, fork, made in a scope")
+@GROUP.probe("ProcessPoolExecutor, fork, made in a scope", soak=False)
 def pool_fork(lab: Lab) -> None:
     tenant = lab.tenant()
     with attributed(**tenant.fields), ProcessPoolExecutor(1, mp_context=_context("fork")) as pool:
         list(pool.map(answer, [tenant.ask(), tenant.ask()]))
 
 
-@GROUP.probe("ProcessPoolExecutor, fork, shared by tenants", relies=("processes",))
+@GROUP.probe("ProcessPoolExecutor, fork, shared by tenants", relies=("processes",), soak=False)
 def pool_fork_shared(lab: Lab) -> None:
     with ProcessPoolExecutor(1, mp_context=_context("fork")) as pool:
         futures = []
@@ -81,7 +81,7 @@ def pool_spawn(lab: Lab) -> None:
             future.result()
 
 
-@GROUP.probe("ProcessPoolExecutor through run_in_executor", relies=("processes",))
+@GROUP.probe("ProcessPoolExecutor through run_in_executor", relies=("processes",), soak=False)
 async def pool_in_executor(lab: Lab) -> None:
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(1, mp_context=_context("fork")) as pool:
@@ -90,7 +90,7 @@ async def pool_in_executor(lab: Lab) -> None:
                 await loop.run_in_executor(pool, answer, tenant.ask())
 
 
-@GROUP.probe("multiprocessing.Pool, fork, shared by tenants", relies=("processes",))
+@GROUP.probe("multiprocessing.Pool, fork, shared by tenants", relies=("processes",), soak=False)
 def multiprocessing_pool(lab: Lab) -> None:
     with _context("fork").Pool(1) as pool:
         for tenant in lab.tenants(2):
@@ -101,7 +101,7 @@ def multiprocessing_pool(lab: Lab) -> None:
         pool.join()
 
 
-@GROUP.probe("Process, fork")
+@GROUP.probe("Process, fork", soak=False)
 def process_fork(lab: Lab) -> None:
     for tenant in lab.tenants(2):
         with attributed(**tenant.fields):

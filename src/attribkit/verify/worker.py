@@ -17,8 +17,10 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import attribkit
 from attribkit import faults
 from attribkit.verify import probes
+from attribkit.verify.asking import MODEL
 from attribkit.verify.lab import Lab, NotHere
 from attribkit.verify.notes import Notebook
 from attribkit.verify.probe import Probe
@@ -60,6 +62,7 @@ def main() -> None:
     notebook = Notebook(str(home))
     report = start(notebook)
     tell(ready=round(time.monotonic() - begun, 3), patches=[patch._asdict() for patch in report.patches])
+    attribkit.price({"prompt_tokens": 1}, model=MODEL)  # loads the price list once for all forks
     gc.collect()
     gc.freeze()
     _run_all(todo, job, home, notebook, tell)
@@ -132,8 +135,6 @@ def _run_one(probe: Probe, directory: Path, notebook: Notebook, url: str, second
         note_in(notebook, str(directory))
         lab = Lab(url)
         error = run(probe, lab)
-        import attribkit
-
         attribkit.uninstrument()
         result = {"error": error[0], "missing": error[1], "expected": lab.expected, "faults": faults.counts()}
         whole = directory / f"{_RESULT}.part"

@@ -15,7 +15,9 @@ from attribkit.errors import ConfigurationError
 from attribkit.ids import new_id
 
 __all__ = [
+    "DRIVES",
     "EMPTY",
+    "Origins",
     "Scope",
     "attributed",
     "bound",
@@ -27,6 +29,8 @@ __all__ = [
     "in_force",
     "leave",
     "observe_workflows",
+    "opened_so_far",
+    "remember_origins",
     "restored",
     "scope",
 ]
@@ -42,13 +46,24 @@ _IDENTITY = frozenset({"tenant_id", "user_id", "session_id", "workflow_id"})
 class Scope:
     """What the ContextVar holds: the attribution, how it arrived, and what is under way in it. Never changed."""
 
-    __slots__ = ("attribution", "hop", "operation")
+    __slots__ = ("attribution", "hop", "operation", "origin", "since")
 
-    def __init__(self, attribution: Attribution, hop: HopName = "inherited", operation: object | None = None) -> None:
+    def __init__(
+        self,
+        attribution: Attribution,
+        hop: HopName = "inherited",
+        operation: object | None = None,
+        origin: object | None = None,
+        since: int = 0,
+    ) -> None:
         self.attribution = attribution
         self.hop: HopName = hop
         self.operation = operation
         """The operation that a client patch has under way here; opaque to this room."""
+        self.origin = origin
+        """The coroutine in whose body it was opened, where that one was made in another scope (`Origins`)."""
+        self.since = since
+        """When its tenant came in force: scopes are numbered as they open."""
 
 
 EMPTY = Scope(Attribution(), "none")
@@ -64,7 +79,7 @@ enter: Callable[[Scope], Token[Scope]] = _current.set
 
 def current() -> Attribution:
     """Return the attribution in force. It is empty, not None, when no scope is open."""
-    return _current.get().attribution
+    return _here().attribution
 
 
 # -- adopted fields ---------------------------------------------------------------------------------------------------
@@ -91,7 +106,7 @@ def in_force() -> Scope:
     Fields of an open scope win. Where scope and framework name different tenants, neither is certain: the result has
     no tenant, so that the call is recorded as unattributed rather than guessed.
     """
-    here = _current.get()
+    here = _current.get() if _origins is None else _origins.resolved(_current.get())
     for adopter in _adopters:
         found = adopter()
         if found:
@@ -105,11 +120,11 @@ def adopted(here: Scope, found: Mapping[str, str]) -> Scope:
     tenant = found.get("tenant_id")
     if tenant and have.tenant_id and tenant != have.tenant_id:
         _report_conflict()
-        return Scope(have.without("tenant_id"), "none", here.operation)
+        return Scope(have.without("tenant_id"), "none", here.operation, here.origin, here.since)
     new = {key: value for key, value in found.items() if have.get(key) is None}
     if not new:
         return here
-    return Scope(have.merged(new), "adopted", here.operation)
+    return Scope(have.merged(new), "adopted", here.operation, here.origin, here.since)
 
 
 _conflicts = 0
@@ -130,6 +145,57 @@ def _report_conflict() -> None:
             "an open scope and a framework's config name different tenants; such calls are recorded as unattributed, "
             "and this is logged once"
         )
+
+
+# -- where work was made ----------------------------------------------------------------------------------------------
+
+
+class Origins(Protocol):
+    """Knows the coroutine and async generator objects that run elsewhere than in the scope in which they were made."""
+
+    def opened(self, scope: Scope) -> object:
+        """A scope begins; the result is what `closed` takes."""
+
+    def closed(self, opening: Any) -> None:
+        """The scope that began with `opening` ends."""
+
+    def resolved(self, here: Scope) -> Scope:
+        """Return the scope in which the innermost such object on the stack was made, `here` when there is none."""
+
+    def placed(self, scope: Scope) -> Scope:
+        """Return `scope` as one that is opened in the body of the innermost such object on the stack."""
+
+    def settled(self, work: object) -> None:
+        """`work` has got a scope of its own: where it was made no longer counts."""
+
+
+_origins: Origins | None = None
+_opened = 0
+
+
+def remember_origins(origins: Origins | None) -> None:
+    """Ask `origins` wherever a scope is opened, captured or used; None ends that."""
+    global _origins
+    _origins = origins
+
+
+def opened_so_far() -> int:
+    """Return the number of the latest scope that brought a tenant into force."""
+    return _opened
+
+
+def _here() -> Scope:
+    """Return the scope that a new one is opened upon, or that is captured."""
+    return _current.get() if _origins is None else _origins.resolved(_current.get())
+
+
+def _inner(here: Scope, attribution: Attribution) -> Scope:
+    """Return a scope with `attribution` that is opened upon `here`."""
+    global _opened
+    since = here.since
+    if attribution.tenant_id != here.attribution.tenant_id:
+        since = _opened = _opened + 1
+    return Scope(attribution, "inherited", here.operation, here.origin, since)
 
 
 # -- opening a scope --------------------------------------------------------------------------------------------------
@@ -155,6 +221,8 @@ class restored:
 
     def __enter__(self) -> Scope:
         self._before = _current.get()
+        if _origins is not None:
+            self._scope = _origins.placed(self._scope)
         self._token = _current.set(self._scope)
         return self._scope
 
@@ -174,22 +242,26 @@ class attributed:
 
     def __init__(self, **fields: object) -> None:
         self._fields = fields
-        self._entered: list[tuple[Token[Scope], Scope, Scope]] = []
+        self._entered: list[tuple[Token[Scope], Scope, Scope, object]] = []
 
     def _opened(self) -> Scope:
-        here = _current.get()
-        return Scope(here.attribution.merged(self._fields), "inherited", here.operation)
+        here = _here()
+        return _inner(here, here.attribution.merged(self._fields))
 
     def __enter__(self) -> Attribution:
         before, inner = _current.get(), self._opened()
-        self._entered.append((_current.set(inner), inner, before))
+        opening = None if _origins is None else _origins.opened(inner)
+        self._entered.append((_current.set(inner), inner, before, opening))
         return inner.attribution
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._entered:
-            leave(*self._entered.pop())
+            token, inner, before, opening = self._entered.pop()
+            leave(token, inner, before)
+            if opening is not None and _origins is not None:
+                _origins.closed(opening)
 
     async def __aenter__(self) -> Attribution:
         return self.__enter__()
@@ -201,7 +273,7 @@ class attributed:
 
     def __call__(self, function: F) -> F:
         def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Run:
-            return _Run(self._opened())
+            return _Run(self._opened(), opens=True)
 
         return _decorated(function, opened)
 
@@ -230,19 +302,23 @@ def observe_workflows(observer: WorkflowObserver | None) -> None:
 class _Run:
     """One run of a decorated callable: its scope, its span, and how both are put in force around each step."""
 
-    __slots__ = ("_before", "_scope", "_span", "_span_token", "_token", "_workflow")
+    __slots__ = ("_before", "_opening", "_opens", "_scope", "_span", "_span_token", "_token", "_workflow")
 
-    def __init__(self, scope: Scope | None, workflow: str | None = None) -> None:
+    def __init__(self, scope: Scope | None, workflow: str | None = None, *, opens: bool = False) -> None:
         self._scope = scope
         self._workflow = workflow
+        self._opens = opens
+        self._opening: object = None
         self._span: WorkflowSpan | None = None
         self._span_token: object = None
 
     def enter(self) -> None:
         self._before = _current.get()
         if self._scope is None:
-            self._scope = self._before
+            self._scope = _here()
         self._token = _current.set(self._scope)
+        if self._opens and _origins is not None:
+            self._opening = _origins.opened(self._scope)
         if self._workflow is not None:  # the first step: a generator that nobody iterates has no span
             if _observer is not None:
                 self._span = _observer(self._workflow, self._scope.attribution)
@@ -256,6 +332,10 @@ class _Run:
             self._span.exit(self._span_token)
         entered, self._scope = self._scope or EMPTY, _current.get()
         leave(self._token, entered, self._before)
+        if self._opening is not None:
+            if _origins is not None:
+                _origins.closed(self._opening)
+            self._opening = None
 
     def end(self, error: BaseException | None = None) -> None:
         if self._span is not None:
@@ -283,7 +363,7 @@ def entrypoint(name: str, *, tenant_id: str | Callable[..., object] | None = Non
         paths = any(isinstance(source, _Path) for source in sources.values())
 
         def opened(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Run:
-            here = _current.get()
+            here = _here()
             changes: dict[str, object] = {"workflow": name}
             if sources:
                 bound = _bound(signature, args, kwargs) if paths else {}
@@ -292,7 +372,7 @@ def entrypoint(name: str, *, tenant_id: str | Callable[..., object] | None = Non
             attribution = here.attribution.merged(changes)
             if attribution.workflow_id is None:
                 attribution = attribution.merged({"workflow_id": new_id()})
-            return _Run(Scope(attribution, "inherited", here.operation), name)
+            return _Run(_inner(here, attribution), name, opens=True)
 
         return _decorated(function, opened)
 
@@ -510,6 +590,15 @@ _DRIVES: dict[type, Callable[[Any, _Run], Any]] = {
 }
 
 
+DRIVES = frozenset(id(drive.__code__) for drive in (_drive_coroutine, _drive_generator, _drive_async_generator))
+"""The code of the frames that put a scope of their own in force for the body above them, by identity."""
+
+
+def has_scope(run: object) -> bool:
+    """Return whether a frame of `DRIVES` with this local `run` has its scope already, before its first step."""
+    return isinstance(run, _Run) and run._scope is not None
+
+
 def bound(work: Any, scope: Scope | None) -> Any:
     """Return `work`, a coroutine or a generator object of either kind, with `scope` in force around each step.
 
@@ -517,7 +606,11 @@ def bound(work: Any, scope: Scope | None) -> Any:
     and never reaches whoever drives it. Anything else comes back as it is.
     """
     drive = _DRIVES.get(type(work))
-    return work if drive is None else drive(work, _Run(scope))
+    if drive is None:
+        return work
+    if _origins is not None and scope is not None:
+        _origins.settled(work)
+    return drive(work, _Run(scope))
 
 
 @overload
@@ -527,11 +620,10 @@ def carry(work: Callable[P, R]) -> Callable[P, R]: ...
 def carry(work: Any) -> Any:
     """Bind what is in force now to `work`, which will run elsewhere: a callable of any kind, a coroutine object, a
     generator or an async generator object. Raises ConfigurationError for anything else."""
-    here = _current.get()
-    captured = Scope(here.attribution, "carried" if here.attribution else here.hop)
-    drive = _DRIVES.get(type(work))
-    if drive is not None:
-        return drive(work, _Run(captured))
+    here = _here()
+    captured = Scope(here.attribution, "carried" if here.attribution else here.hop, since=here.since)
+    if type(work) in _DRIVES:
+        return bound(work, captured)
     if callable(work):
         if isinstance(work, functools.partial) or not hasattr(work, "__name__"):
             target = work.func if isinstance(work, functools.partial) else type(work).__call__

@@ -22,7 +22,6 @@ from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
 from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
-from attribkit.instrumentation.hops import langchain
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
 from attribkit.pipeline import Pipeline
@@ -188,8 +187,7 @@ class Runtime:
         if self._telemetry is not None:
             rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)
-        if "langchain" not in self._off:
-            self._undo.append(langchain.adopt())
+        self._undo += [begin() for group, begin in catalog.LISTENERS if group not in self._off]
         atexit.register(self.settle)
 
     def report(self) -> Report:

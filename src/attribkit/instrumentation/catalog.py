@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attribkit.instrumentation.clients import (
     anthropic,
     openai,
@@ -11,18 +13,20 @@ from attribkit.instrumentation.hops import (
     langchain,
     langgraph,
     peers,
+    tasks,
     web,
 )
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
 
-__all__ = ["GROUPS", "patches"]
+__all__ = ["GROUPS", "LISTENERS", "patches"]
 
 GROUPS = (
     "openai",
     "anthropic",
     "redirects",
+    "asyncio",
     "langchain",
     "langgraph",
     "peers",
@@ -31,6 +35,12 @@ GROUPS = (
 )
 """What `hops={...: False}` can turn off."""
 
+LISTENERS: tuple[tuple[str, Callable[[], Callable[[], None]]], ...] = (
+    ("asyncio", tasks.find_origins),
+    ("langchain", langchain.adopt),
+)
+"""What a group turns on beside its rows: a function that starts it and returns what ends it."""
+
 
 def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None = None) -> tuple[Patch, ...]:
     """Return every row, clients first. `own` are the services that get the carrier."""
@@ -38,6 +48,7 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None 
         *openai.patches(pipeline, read_replies=read_replies),
         *anthropic.patches(pipeline),
         *redirects.patches(pipeline),
+        *tasks.patches(),
         *langchain.patches(),
         *langgraph.patches(),
         *peers.patches(own),

@@ -1,0 +1,60 @@
+"""asyncio: the rows that run a coroutine in the scope in which it was made, and when they begin to find such ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from attribkit.instrumentation.patching import Patch
+
+if TYPE_CHECKING:
+    from attribkit.instrumentation.hops.coroutines import Coroutines
+
+__all__ = ["find_origins", "patches"]
+
+_on: list[Coroutines] = []
+"""The one that is on, none before asyncio is imported."""
+
+
+def find_origins() -> Callable[[], None]:
+    """Find out where coroutines were made, from when asyncio is imported. Return what ends that."""
+    wanted = [True]
+
+    def imported(module: Any) -> None:
+        if wanted:
+            from attribkit.instrumentation.hops.coroutines import Coroutines
+
+            coroutines = Coroutines()
+            coroutines.start()
+            _on.append(coroutines)
+
+    def end() -> None:
+        wanted.clear()
+        while _on:
+            _on.pop().stop()
+
+    wrapt.register_post_import_hook(imported, "asyncio")
+    return end
+
+
+def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _on and _on[0].made:
+        return _on[0].create_task(wrapped, instance, args, kwargs)
+    return wrapped(*args, **kwargs)
+
+
+def _to_thread(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if _on and _on[0].made:
+        return _on[0].run_in_thread(wrapped, instance, args, kwargs)
+    return wrapped(*args, **kwargs)
+
+
+def patches() -> tuple[Patch, ...]:
+    """Return the rows of asyncio and anyio."""
+    return (
+        Patch("asyncio", "base_events.BaseEventLoop.create_task", _create_task, "asyncio", "asyncio"),
+        Patch("asyncio", "to_thread", _to_thread, "asyncio", "asyncio"),
+        Patch("anyio.to_thread", "run_sync", _to_thread, "asyncio", "anyio"),
+    )

@@ -1,0 +1,365 @@
+"""Coroutine and async generator objects that run elsewhere than in the scope in which they were made."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+import attribkit
+from attribkit import context
+from attribkit.instrumentation.hops import tasks
+
+
+@pytest.fixture
+def on() -> Any:
+    attribkit.instrument(ledger=None)
+    return tasks._on[0]
+
+
+def tenant() -> str | None:
+    return context.in_force().attribution.tenant_id
+
+
+async def ask(steps: int = 1) -> str | None:
+    before = tenant()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+        assert tenant() == before
+    return before
+
+
+async def answers(count: int = 3) -> AsyncIterator[str | None]:
+    for _ in range(count):
+        with attribkit.attributed(feature="answer"):
+            here = attribkit.current()
+            assert here.get("feature") == "answer"
+        yield here.tenant_id
+        await asyncio.sleep(0)
+
+
+def made(work: Callable[[], Any], *names: str) -> list[Any]:
+    """Make one object in the scope of each tenant."""
+    found = []
+    for name in names:
+        with attribkit.attributed(tenant_id=name):
+            found.append(work())
+    return found
+
+
+WHO = ("acme", "globex", "initech")
+
+
+def test_gather_after_the_scopes_have_closed(on: Any) -> None:
+    async def main() -> None:
+        assert await asyncio.gather(*made(ask, *WHO)) == list(WHO)
+
+    asyncio.run(main())
+    assert not on.made
+
+
+def test_gather_under_a_third_tenant(on: Any) -> None:
+    async def main() -> None:
+        jobs = made(ask, *WHO)
+        with attribkit.attributed(tenant_id="umbrella"):
+            assert await asyncio.gather(*jobs, ask()) == [*WHO, "umbrella"]
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_that_is_awaited_in_another_scope(on: Any) -> None:
+    async def main() -> None:
+        for job, name in zip(made(ask, *WHO), WHO, strict=True):
+            with attribkit.attributed(tenant_id="umbrella"):
+                assert await job == name
+                assert tenant() == "umbrella"
+
+    asyncio.run(main())
+
+
+def test_what_such_a_coroutine_starts_is_its_own(on: Any) -> None:
+    async def work() -> list[str | None]:
+        with attribkit.attributed(feature="inner"):
+            inner = attribkit.current()
+        in_thread = await asyncio.to_thread(tenant)
+        in_task = await asyncio.create_task(ask())
+        async with asyncio.TaskGroup() as group:
+            grouped = group.create_task(ask())
+        timed = await asyncio.wait_for(ask(), 5)
+        return [tenant(), inner.tenant_id, in_thread, in_task, grouped.result(), timed]
+
+    async def main() -> None:
+        for job, name in zip(made(work, *WHO), WHO, strict=True):
+            with attribkit.attributed(tenant_id="umbrella"):
+                assert await job == [name] * 6
+        assert await asyncio.gather(*made(work, *WHO)) == [[name] * 6 for name in WHO]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda job: asyncio.wait_for(job, 5),
+        lambda job: asyncio.shield(job),
+        lambda job: asyncio.create_task(job, name="named"),
+        lambda job: asyncio.ensure_future(job),
+        lambda job: asyncio.gather(asyncio.gather(job)),
+        lambda job: next(asyncio.as_completed([job])),
+    ],
+)
+def test_every_way_to_start_one(on: Any, run: Callable[[Any], Any]) -> None:
+    async def main() -> None:
+        (job,) = made(ask, "acme")
+        with attribkit.attributed(tenant_id="umbrella"):
+            result = await run(job)
+        assert str(result).strip("[]'") == "acme"
+
+    asyncio.run(main())
+
+
+def test_run_is_a_way_too(on: Any) -> None:
+    (job,) = made(ask, "acme")
+    assert asyncio.run(job) == "acme"
+    (job,) = made(ask, "acme")
+    with attribkit.attributed(tenant_id="umbrella"):
+        assert asyncio.run(job) == "acme"
+
+
+def test_another_threads_loop(on: Any) -> None:
+    loop = asyncio.new_event_loop()
+    runner = threading.Thread(target=loop.run_forever)
+    runner.start()
+    try:
+        jobs = made(ask, *WHO)
+        assert [asyncio.run_coroutine_threadsafe(job, loop).result(5) for job in jobs] == list(WHO)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        runner.join()
+        loop.close()
+
+
+def test_async_generators_that_are_iterated_elsewhere_and_interleaved(on: Any) -> None:
+    async def main() -> None:
+        streams = made(answers, *WHO)
+        with attribkit.attributed(tenant_id="umbrella"):
+            for _ in range(3):
+                assert [await anext(stream) for stream in streams] == list(WHO)
+                assert tenant() == "umbrella"
+            for stream in streams:
+                await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_fields_that_are_carried_win_over_where_it_was_made(on: Any) -> None:
+    async def main() -> None:
+        (job,) = made(ask, "acme")
+        with attribkit.attributed(tenant_id="globex"):
+            job = attribkit.carry(job)
+        assert await job == "globex"
+
+    asyncio.run(main())
+
+
+def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
+    async def main() -> None:
+        with attribkit.attributed(tenant_id="acme"):
+            job = ask()
+            with attribkit.attributed(tenant_id="globex"):
+                task = asyncio.create_task(job)
+        assert await task == "globex"
+
+    asyncio.run(main())
+
+
+def test_decorated_callables_know_it_by_themselves(on: Any) -> None:
+    @attribkit.attributed(feature="search")
+    async def decorated() -> tuple[str | None, str | None]:
+        return tenant(), context.in_force().attribution.get("feature")
+
+    async def main() -> None:
+        jobs = made(decorated, *WHO)
+        with attribkit.attributed(tenant_id="umbrella"):
+            assert await asyncio.gather(*jobs) == [(name, "search") for name in WHO]
+
+    asyncio.run(main())
+
+
+def test_exceptions_and_cancellation_are_what_they_were(on: Any) -> None:
+    async def failing() -> None:
+        assert tenant() == "acme"
+        await asyncio.sleep(0)
+        raise LookupError("gone")
+
+    async def endless() -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> None:
+        (job, ok) = (*made(failing, "acme"), *made(ask, "globex"))
+        results = await asyncio.gather(job, ok, return_exceptions=True)
+        assert isinstance(results[0], LookupError) and results[1] == "globex"
+        (job,) = made(endless, "acme")
+        task = asyncio.create_task(job)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+
+def test_a_thousand_of_them_across_garbage_collections(on: Any) -> None:
+    async def main() -> None:
+        jobs = []
+        for name in WHO:
+            with attribkit.attributed(tenant_id=name):
+                jobs += [ask(0) for _ in range(1500)]
+                if name == "globex":
+                    gc.collect()
+        with attribkit.attributed(tenant_id="umbrella"):
+            got = await asyncio.gather(*jobs)
+        assert got == [name for name in WHO for _ in range(1500)]
+
+    asyncio.run(main())
+    assert not on.made
+
+
+def test_one_that_cannot_be_told_has_no_tenant_and_names_its_line(on: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        with attribkit.attributed(tenant_id="acme"):
+            await asyncio.sleep(0.001)
+            job, other = ask(), ask()
+            assert await other == "acme"
+        with attribkit.attributed(tenant_id="globex", feature="x"):
+            assert await job is None
+            assert tenant() == "globex"
+
+    with caplog.at_level(logging.WARNING, logger="attribkit"):
+        asyncio.run(main())
+    assert __file__ in caplog.text and "carry" in caplog.text
+
+
+def test_one_that_is_awaited_where_it_was_made_is_told(on: Any) -> None:
+    """Others open and close scopes meanwhile, and the loop goes on: the scope that was open all the time has it."""
+
+    async def busy(name: str) -> None:
+        for _ in range(20):
+            with attribkit.attributed(tenant_id=name):
+                await asyncio.sleep(0)
+                jobs = [ask(), ask()]
+                await asyncio.sleep(0)
+                assert [await job for job in jobs] == [name, name]
+
+    async def main() -> None:
+        await asyncio.gather(*(busy(f"tenant-{number}") for number in range(20)))
+
+    asyncio.run(main())
+
+
+def test_nothing_is_recorded_once_the_scopes_are_closed(on: Any) -> None:
+    import sys
+
+    async def main() -> None:
+        with attribkit.attributed(tenant_id="acme"):
+            assert sys.get_coroutine_origin_tracking_depth() > 0
+            await asyncio.sleep(0)
+        assert sys.get_coroutine_origin_tracking_depth() == 0
+
+    asyncio.run(main())
+    with attribkit.attributed(tenant_id="acme"), attribkit.attributed(feature="x"):
+        pass
+    assert sys.get_coroutine_origin_tracking_depth() == 0
+    attribkit.uninstrument()
+    with attribkit.attributed(tenant_id="acme"):
+        assert sys.get_coroutine_origin_tracking_depth() == 0
+
+
+def test_debug_mode_keeps_its_own_recording(on: Any) -> None:
+    import sys
+
+    async def main() -> None:
+        depth = sys.get_coroutine_origin_tracking_depth()
+        jobs = made(ask, *WHO)
+        assert sys.get_coroutine_origin_tracking_depth() == depth == 10
+        assert len(jobs[0].cr_origin) > 1
+        with attribkit.attributed(tenant_id="umbrella"):
+            got = await asyncio.gather(*jobs)
+        assert all(each in (name, None) for each, name in zip(got, WHO, strict=True))
+
+    asyncio.run(main(), debug=True)
+
+
+def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
+    """Threads, with loops and without, make objects in scopes that are suspended or not, and run each other's."""
+    made: list[tuple[str, Any]] = []
+    wrong: list[tuple[str, str | None]] = []
+    right = [0]
+    lock = threading.Lock()
+
+    async def check(name: str, work: Any) -> None:
+        got = await work if asyncio.iscoroutine(work) else await anext(work)
+        if got == name:
+            right[0] += 1
+        elif got is not None:
+            wrong.append((name, got))
+        if not asyncio.iscoroutine(work):
+            await work.aclose()
+
+    async def run_some(rng: random.Random) -> None:
+        with lock:
+            mine = [made.pop(rng.randrange(len(made))) for _ in range(min(len(made), 5))]
+        for name, work in mine:
+            if rng.random() < 0.5:
+                with attribkit.attributed(tenant_id=f"runner-{rng.random()}"):
+                    await check(name, work)
+            else:
+                await asyncio.gather(check(name, work))
+
+    async def make_some(rng: random.Random) -> None:
+        name = f"tenant-{rng.random()}"
+        with attribkit.attributed(tenant_id=name):
+            if rng.random() < 0.3:
+                await asyncio.sleep(0)
+            objects = [ask() if rng.random() < 0.6 else answers() for _ in range(rng.randrange(4))]
+            if rng.random() < 0.3:
+                await asyncio.sleep(0)
+        with lock:
+            made.extend((name, each) for each in objects)
+
+    async def looped(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(120):
+            await asyncio.gather(make_some(rng), run_some(rng), make_some(rng))
+
+    def sync(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(120):
+            name = f"tenant-{rng.random()}"
+            with attribkit.attributed(tenant_id=name):
+                objects = [ask() for _ in range(2)]
+            with lock:
+                made.extend((name, each) for each in objects)
+            if rng.random() < 0.3:
+                asyncio.run(run_some(rng))
+
+    threads = [threading.Thread(target=asyncio.run, args=(looped(seed),)) for seed in range(3)]
+    threads += [threading.Thread(target=sync, args=(seed,)) for seed in range(10, 12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    async def rest() -> None:
+        while made:
+            await run_some(random.Random(1))
+
+    asyncio.run(rest())
+    assert wrong == []
+    assert right[0] > 300

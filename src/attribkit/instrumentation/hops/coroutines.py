@@ -357,9 +357,7 @@ class Coroutines:
                 frame = None if work is None else _unstarted(work)
                 if frame is None or self._known(frame) is not None:
                     continue
-                if (
-                    id(frame.f_code) in context.DRIVES
-                ):  # what it drives is no candidate; it is one without a scope
+                if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
                     driven.add(id(frame.f_locals.get("inner")))
                     if context.has_scope(frame.f_locals.get("run")):
                         continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,18 @@ _on: list[Coroutines] = []
 """The one that is on, none before asyncio is imported."""
 
 
+def _tells() -> bool:
+    """Return whether the youngest objects tell in which scope they were made: CPython's do, one thread at a time."""
+    locked: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    return sys.implementation.name == "cpython" and locked() and "gevent" not in sys.modules
+
+
 def find_origins() -> Callable[[], None]:
     """Find out where coroutines were made, from when asyncio is imported. Return what ends that."""
     wanted = [True]
 
     def imported(module: Any) -> None:
-        if wanted:
+        if wanted and _tells():
             from attribkit.instrumentation.hops.coroutines import Coroutines
 
             coroutines = Coroutines()

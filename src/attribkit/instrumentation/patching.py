@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import platform
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
@@ -13,10 +15,39 @@ import wrapt
 
 from attribkit import faults
 
-__all__ = ["Patch", "PatchState", "Patches", "Status"]
+__all__ = ["Patch", "PatchState", "Patches", "Standby", "Status"]
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 Status = Literal["applied", "waiting", "missing", "unsupported", "off"]
+
+
+class Standby:
+    """Puts a patch on while it is needed, where a wrapper costs too much to stand on a hot path for nothing."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._put_on: Callable[[], None] | None = None
+        self._take_off: Callable[[], None] | None = None
+        self.on = False
+
+    def ready(self, put_on: Callable[[], None] | None, take_off: Callable[[], None] | None) -> None:
+        """Say how it is put on and taken off; None when it never will be again."""
+        with self._lock:
+            self._put_on, self._take_off, self.on = put_on, take_off, False
+
+    def wake(self) -> None:
+        """Put the patch on."""
+        with self._lock:
+            if not self.on and self._put_on is not None:
+                self._put_on()
+                self.on = True
+
+    def rest(self) -> None:
+        """Take it off."""
+        with self._lock:
+            if self.on and self._take_off is not None:
+                self._take_off()
+                self.on = False
 
 
 class Patch(NamedTuple):
@@ -36,6 +67,8 @@ class Patch(NamedTuple):
     own: bool = False
     """True for a target that is wrapped only where the class itself has it: a stranger who has wrapped an inherited
     method on a subclass calls the original past our wrapper on the base class."""
+    standby: Standby | None = None
+    """What puts it on and takes it off as it is needed; None for a patch that is always on."""
 
 
 class PatchState(NamedTuple):
@@ -136,14 +169,21 @@ class Patches:
             self._note(row, "missing" if row.required else "unsupported", f"this version has no {row.path}")
             return
         try:
-            inherited = name not in vars(owner)
-            switch = [None]  # wrapt asks for its truth at each call: an empty list turns the wrapper off
-            handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))
-            self._applied[row] = _Applied(owner, name, handle, inherited, switch)
-            self._note(row, "applied")
+            if row.standby is None:
+                self._wrap(row, module, owner, name)
+                self._note(row, "applied")
+            else:
+                row.standby.ready(lambda: self._wrap(row, module, owner, name), lambda: self._applied.pop(row).undo())
+                self._note(row, "applied", "put on while it is needed")
         except Exception as error:  # whatever is wrong with our patch, the user's import goes on
             self._note(row, "unsupported", f"it cannot be wrapped: {type(error).__name__}")
             faults.note(f"patch {row.module}:{row.path}", error)
+
+    def _wrap(self, row: Patch, module: Any, owner: Any, name: str) -> None:
+        inherited = name not in vars(owner)
+        switch = [None]  # wrapt asks for its truth at each call: an empty list turns the wrapper off
+        handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))
+        self._applied[row] = _Applied(owner, name, handle, inherited, switch)
 
     def _note(self, row: Patch, status: Status, reason: str | None = None) -> None:
         self._states[row] = _State(status, reason)
@@ -151,6 +191,9 @@ class Patches:
     def undo(self) -> None:
         """Take every patch off; what waits will not come on."""
         self._on = False
+        for row in self._rows:
+            if row.standby is not None:
+                row.standby.ready(None, None)
         for applied in self._applied.values():
             try:
                 applied.undo()
@@ -167,6 +210,8 @@ class Patches:
 
 
 def _version(distribution: str) -> str | None:
+    if distribution in sys.stdlib_module_names:
+        return platform.python_version()
     module = sys.modules.get(distribution.replace("-", "_"))
     version = getattr(module, "__version__", None)
     if isinstance(version, str):

@@ -134,9 +134,12 @@ def _unstarted(work: Any) -> types.FrameType | None:
 class Coroutines:
     """What `context.Origins` asks for. One an `instrument()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: Callable[[], None]) -> None:
+        """`found` is called when there are such objects."""
+        self._found = found
         self.made: dict[int, _Made] = {}
         """By the identity of the object's frame."""
+        self.idle = 0
         self._threads = threading.local()
         self._free = list(_DEPTHS)
         self._fresh: dict[int, _Opening] = {}
@@ -374,6 +377,9 @@ class Coroutines:
                         alone = not _others_make_work(coroutines=not opening.depth)
                     found.append((work, frame, alone))
         scope = Scope(opening.scope.attribution, "carried", None, None, opening.scope.since)
+        if found:
+            self.idle = 0
+            self._found()
         for work, frame, sure in found:
             if id(work) not in driven:
                 self.made[id(frame)] = _Made(work, frame, scope if sure else None, self.made)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.patching import Patch, Standby
 
 if TYPE_CHECKING:
     from attribkit.instrumentation.hops.coroutines import Coroutines
@@ -17,6 +17,9 @@ __all__ = ["find_origins", "patches"]
 
 _on: list[Coroutines] = []
 """The one that is on, none before asyncio is imported."""
+_creating = Standby()
+_PATIENCE = 1_000
+"""Tasks that are created without a foreign coroutine in sight before the patch rests."""
 
 
 def _tells() -> bool:
@@ -33,7 +36,7 @@ def find_origins() -> Callable[[], None]:
         if wanted and _tells():
             from attribkit.instrumentation.hops.coroutines import Coroutines
 
-            coroutines = Coroutines()
+            coroutines = Coroutines(_creating.wake)
             coroutines.start()
             _on.append(coroutines)
 
@@ -47,8 +50,15 @@ def find_origins() -> Callable[[], None]:
 
 
 def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if _on and _on[0].made:
-        return _on[0].create_task(wrapped, instance, args, kwargs)
+    if not _on:
+        return wrapped(*args, **kwargs)
+    coroutines = _on[0]
+    if coroutines.made:
+        coroutines.idle = 0
+        return coroutines.create_task(wrapped, instance, args, kwargs)
+    coroutines.idle += 1
+    if coroutines.idle > _PATIENCE:
+        _creating.rest()
     return wrapped(*args, **kwargs)
 
 
@@ -61,7 +71,9 @@ def _to_thread(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[
 def patches() -> tuple[Patch, ...]:
     """Return the rows of asyncio and anyio."""
     return (
-        Patch("asyncio", "base_events.BaseEventLoop.create_task", _create_task, "asyncio", "asyncio"),
+        Patch(
+            "asyncio", "base_events.BaseEventLoop.create_task", _create_task, "asyncio", "asyncio", standby=_creating
+        ),
         Patch("asyncio", "to_thread", _to_thread, "asyncio", "asyncio"),
         Patch("anyio.to_thread", "run_sync", _to_thread, "asyncio", "anyio"),
     )

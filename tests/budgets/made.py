@@ -37,7 +37,20 @@ def guard(store: Any, *budgets: Budget, keep: bool = False, now: Callable[[], fl
     """Return a guard on `store`; without its thread, and so without local shares, unless `keep`."""
     if now is not None:
         more["now"] = now
-    return BudgetGuard(budgets, store=store if callable(store) else lambda: store, bounds=Told(), keep=keep, **more)
+    return BudgetGuard(budgets, store=lambda: _Lent(store), bounds=Told(), keep=keep, **more)
+
+
+class _Lent:
+    """A store that several guards of one test use: none of them closes it."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def close(self) -> None:
+        pass
 
 
 def spend(at: Any, usd: str, *, who: Attribution = ACME, worst: str | None = None) -> None:

@@ -435,9 +435,9 @@ class BudgetGuard:
             self._say(notices)
         if direct:
             store = self._store
-            if store is not None and store.direct and self._now() >= self._down_until:
+            if store is not None and (store.direct or not self._keep) and self._now() >= self._down_until:
                 try:
-                    self._flush(store, direct, wait=False)
+                    self._flush(store, direct, wait=not store.direct)
                     return
                 except BudgetStoreBusy:
                     pass
@@ -458,7 +458,7 @@ class BudgetGuard:
         store = self._store
         try:
             if not self._claim(extra):
-                if store is None or not store.direct:
+                if store is None or (not store.direct and self._keep):
                     return False
                 if self._asked(store, extra, self._now(), False)[0] is not None:
                     return False

@@ -15,7 +15,7 @@ from attribkit.storage.urls import parse_url
 
 __all__ = ["SCHEMES", "Place", "budget_url", "place_of", "read_budgets"]
 
-SCHEMES = ("sqlite", "memory")
+SCHEMES = ("sqlite", "postgresql", "redis", "rediss", "memory")
 
 
 class Place(NamedTuple):
@@ -28,12 +28,18 @@ class Place(NamedTuple):
 
 
 def place_of(url: str | None) -> Place:
-    """Return the place that `url` names: sqlite:///PATH, memory://, or None for this process.
+    """Return the place that `url` names: sqlite:///PATH, postgresql://..., redis://..., memory://, or None for this
+    process.
 
     Raises ConfigurationError for a URL that names no store.
     """
     if url is None:
         return Place(_memory, None)
+    scheme = url.partition(":")[0].lower()
+    if scheme in ("postgresql", "postgres"):
+        return Place(lambda: _postgresql(url), _journals_of(url))
+    if scheme in ("redis", "rediss"):
+        return Place(lambda: _redis(url), _journals_of(url))
     found = parse_url(url, name="budget_store", schemes=SCHEMES)
     if found.path is None:
         return Place(_memory, None)
@@ -77,6 +83,18 @@ def _memory() -> Store:
     from attribkit.budgets.memory import MemoryStore
 
     return MemoryStore()
+
+
+def _postgresql(url: str) -> Store:
+    from attribkit.budgets.postgresql import PostgresStore
+
+    return PostgresStore(url)
+
+
+def _redis(url: str) -> Store:
+    from attribkit.budgets.redis import RedisStore
+
+    return RedisStore(url)
 
 
 def _journals_of(url: str) -> str:

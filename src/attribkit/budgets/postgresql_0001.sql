@@ -1,0 +1,197 @@
+CREATE TABLE attribkit_budgets (name text PRIMARY KEY, definition text NOT NULL, origin text NOT NULL);
+
+CREATE TABLE attribkit_budget_version (version bigint NOT NULL);
+
+INSERT INTO attribkit_budget_version VALUES (0);
+
+CREATE TABLE attribkit_budget_counters (
+    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
+    id text PRIMARY KEY,
+    budget text NOT NULL,
+    key text NOT NULL,
+    "window" text NOT NULL,
+    unit text NOT NULL,
+    start bigint NOT NULL,
+    "end" bigint,
+    slice integer NOT NULL,
+    length integer NOT NULL,
+    spent numeric(30) NOT NULL DEFAULT 0,
+    reserved numeric(30) NOT NULL DEFAULT 0,
+    extra numeric(30) NOT NULL DEFAULT 0,
+    lent numeric(30) NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+CREATE INDEX attribkit_budget_counters_by_budget ON attribkit_budget_counters (budget);
+
+CREATE TABLE attribkit_budget_holders (
+    id text PRIMARY KEY,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    born text NOT NULL,
+    expires double precision NOT NULL
+);
+
+CREATE TABLE attribkit_budget_holds (
+    holder text NOT NULL,
+    counter bigint NOT NULL,
+    held numeric(30) NOT NULL,
+    share numeric(30) NOT NULL,
+    flushed numeric(30) NOT NULL,
+    PRIMARY KEY (holder, counter)
+) WITH (fillfactor = 50);
+
+CREATE TABLE attribkit_budget_slices (
+    counter bigint NOT NULL,
+    start bigint NOT NULL,
+    spent numeric(30) NOT NULL,
+    PRIMARY KEY (counter, start)
+);
+
+CREATE TABLE attribkit_budget_entries (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at double precision NOT NULL,
+    budget text NOT NULL,
+    key text NOT NULL,
+    amount numeric(30) NOT NULL,
+    note text NOT NULL
+);
+
+CREATE TYPE attribkit_budget_row AS (
+    number bigint,
+    slice integer,
+    spent numeric,
+    reserved numeric,
+    extra numeric,
+    lent numeric,
+    held numeric,
+    share numeric,
+    flushed numeric,
+    late numeric,
+    lend numeric
+);
+
+CREATE FUNCTION attribkit_budget_exchange(p_holder text, p_now double precision, p_moves jsonb) RETURNS jsonb
+LANGUAGE plpgsql AS $body$
+DECLARE
+    moves integer := jsonb_array_length(p_moves);
+    rows attribkit_budget_row[];
+    one attribkit_budget_row;
+    move jsonb;
+    refused integer := -1;
+    gone numeric;
+    amount numeric;
+    states jsonb := '[]';
+BEGIN
+    FOR n IN 0 .. moves - 1 LOOP
+        move := p_moves -> n;
+        SELECT c.number, c.slice, c.spent, c.reserved, c.extra, c.lent, 0, 0, 0, 0, 0 INTO one
+            FROM attribkit_budget_counters c WHERE c.id = move ->> 0 FOR UPDATE;
+        IF NOT FOUND THEN
+            INSERT INTO attribkit_budget_counters (id, budget, key, "window", unit, start, "end", slice, length)
+                VALUES (move ->> 0, move ->> 1, move ->> 2, move ->> 3, move ->> 4, (move ->> 5)::bigint,
+                    (move ->> 6)::bigint, (move ->> 7)::integer, (move ->> 8)::integer)
+                ON CONFLICT (id) DO NOTHING;
+            SELECT c.number, c.slice, c.spent, c.reserved, c.extra, c.lent, 0, 0, 0, 0, 0 INTO one
+                FROM attribkit_budget_counters c WHERE c.id = move ->> 0 FOR UPDATE;
+        END IF;
+        SELECT h.held, h.share, h.flushed INTO one.held, one.share, one.flushed
+            FROM attribkit_budget_holds h WHERE h.holder = p_holder AND h.counter = one.number;
+        IF NOT FOUND THEN
+            one.held := 0;
+            one.share := 0;
+            one.flushed := 0;
+        END IF;
+        IF one.slice > 0 THEN
+            WITH old AS (
+                DELETE FROM attribkit_budget_slices s WHERE s.counter = one.number
+                    AND s.start + one.slice + (move ->> 8)::integer <= p_now RETURNING s.spent
+            )
+            SELECT coalesce(sum(old.spent), 0) INTO gone FROM old;
+            one.spent := one.spent - gone;
+        END IF;
+        one.late := greatest(0, (move ->> 10)::numeric - one.flushed);
+        one.spent := one.spent + one.late;
+        one.flushed := one.flushed + one.late;
+        amount := least((move ->> 11)::numeric, one.held);
+        one.held := one.held - amount;
+        one.reserved := one.reserved - amount;
+        amount := least((move ->> 12)::numeric, one.share);
+        one.share := one.share - amount;
+        one.lent := one.lent - amount;
+        amount := (move ->> 13)::numeric;
+        IF (refused < 0 OR (move ->> 17)::integer < refused) AND amount > 0 AND (move ->> 9)::numeric >= 0
+            AND one.spent + one.reserved + amount > (move ->> 9)::numeric + one.extra THEN
+            refused := (move ->> 17)::integer;
+        END IF;
+        rows[n] := one;
+    END LOOP;
+    FOR n IN 0 .. moves - 1 LOOP
+        move := p_moves -> n;
+        one := rows[n];
+        amount := (move ->> 13)::numeric;
+        IF refused < 0 AND amount > 0 THEN
+            one.held := one.held + amount;
+            one.reserved := one.reserved + amount;
+            amount := (move ->> 14)::numeric;
+            IF amount > 0 AND (move ->> 9)::numeric >= 0
+                AND one.spent + one.reserved + amount + (move ->> 15)::numeric <= (move ->> 9)::numeric + one.extra THEN
+                one.lend := amount;
+                one.held := one.held + amount;
+                one.reserved := one.reserved + amount;
+                one.share := one.share + amount;
+                one.lent := one.lent + amount;
+            END IF;
+        END IF;
+        IF (move ->> 16)::integer = 1 THEN
+            one.reserved := one.reserved - one.held;
+            one.lent := one.lent - one.share;
+            DELETE FROM attribkit_budget_holds h WHERE h.holder = p_holder AND h.counter = one.number;
+        ELSE
+            INSERT INTO attribkit_budget_holds VALUES (p_holder, one.number, one.held, one.share, one.flushed)
+                ON CONFLICT (holder, counter) DO UPDATE
+                SET held = excluded.held, share = excluded.share, flushed = excluded.flushed;
+        END IF;
+        UPDATE attribkit_budget_counters c SET spent = one.spent, reserved = one.reserved, lent = one.lent
+            WHERE c.id = move ->> 0;
+        IF one.slice > 0 AND one.late > 0 THEN
+            INSERT INTO attribkit_budget_slices AS s
+                VALUES (one.number, floor(p_now / one.slice)::bigint * one.slice, one.late)
+                ON CONFLICT (counter, start) DO UPDATE SET spent = s.spent + excluded.spent;
+        END IF;
+        states := states
+            || jsonb_build_array(jsonb_build_array(one.spent, one.reserved, one.extra, one.lent, one.lend));
+    END LOOP;
+    RETURN jsonb_build_array(refused) || states;
+END
+$body$;
+
+CREATE FUNCTION attribkit_budget_bury(p_holder text, p_settled jsonb, p_now double precision) RETURNS integer
+LANGUAGE plpgsql AS $body$
+DECLARE
+    hold record;
+    late numeric;
+    freed integer := 0;
+BEGIN
+    FOR hold IN
+        SELECT c.number, c.id, c.slice, h.held, h.share, h.flushed
+            FROM attribkit_budget_counters c JOIN attribkit_budget_holds h ON h.counter = c.number
+            WHERE h.holder = p_holder ORDER BY c.id FOR UPDATE OF c, h
+    LOOP
+        late := greatest(0, coalesce((p_settled ->> hold.id)::numeric, 0) - hold.flushed);
+        UPDATE attribkit_budget_counters c
+            SET spent = c.spent + late, reserved = c.reserved - hold.held, lent = c.lent - hold.share
+            WHERE c.number = hold.number;
+        IF late > 0 AND hold.slice > 0 THEN
+            INSERT INTO attribkit_budget_slices AS s
+                VALUES (hold.number, floor(p_now / hold.slice)::bigint * hold.slice, late)
+                ON CONFLICT (counter, start) DO UPDATE SET spent = s.spent + excluded.spent;
+        END IF;
+        DELETE FROM attribkit_budget_holds h WHERE h.holder = p_holder AND h.counter = hold.number;
+        IF hold.held > 0 THEN
+            freed := freed + 1;
+        END IF;
+    END LOOP;
+    DELETE FROM attribkit_budget_holders h WHERE h.id = p_holder;
+    RETURN freed;
+END
+$body$;

@@ -1,0 +1,23 @@
+-- KEYS: the holder's hash, the hash of holders. ARGV: now, the holder, the prefix of counters, then id and settled.
+local now, freed, told = tonumber(ARGV[1]), 0, {}
+for n = 4, #ARGV, 2 do told[ARGV[n]] = ARGV[n + 1] end
+local holds = redis.call('HGETALL', KEYS[1])
+for n = 1, #holds, 2 do
+  local id, key = holds[n], ARGV[3] .. holds[n]
+  local held, share, flushed = string.match(holds[n + 1], '(%d+) (%d+) (%d+)')
+  local found = redis.call('HMGET', key, 'spent', 'reserved', 'lent', 'slice')
+  if found[1] then
+    local late = minus(read(told[id]), read(flushed))
+    redis.call('HSET', key, 'spent', write(add(read(found[1]), late)),
+      'reserved', write(minus(read(found[2]), read(held))), 'lent', write(minus(read(found[3]), read(share))))
+    local slice = tonumber(found[4])
+    if slice > 0 and not zero(late) then
+      local start = string.format('%d', math.floor(now / slice) * slice)
+      redis.call('HSET', key .. ':slices', start, write(add(read(redis.call('HGET', key .. ':slices', start)), late)))
+    end
+  end
+  if not zero(read(held)) then freed = freed + 1 end
+end
+redis.call('DEL', KEYS[1])
+redis.call('HDEL', KEYS[2], ARGV[2])
+return freed

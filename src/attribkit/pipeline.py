@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -133,6 +134,9 @@ class Pipeline:
         self.on_missing = on_missing
         self.missing = 0
         """Calls that lacked a required field."""
+        self.begun: Callable[[], None] | None = None
+        """Told of each model call that begins, before it is held against anything: a framework's patch asks by it
+        whether a client's own patch has seen the call."""
         self._permits = bool(require) or guard is not None
         self._targets: dict[str, Target] = {}
         self._tier: tuple[Attribution | None, str | None] = None, None
@@ -163,6 +167,8 @@ class Pipeline:
         operation = Operation(self, call, attribution, hop, self._targets.get(call[3]) or self.target(call.url))
         if not call[2]:
             return operation
+        if self.begun is not None:
+            self.begun()
         if self._permits:
             self._permit(operation, wait)
             if operation.waits:
@@ -170,6 +176,20 @@ class Pipeline:
             attribution = operation.attribution
         if operation.target[0] is not None and call[6] is not None:
             self._shape(operation, operation.target[0], call[6], attribution)
+        return operation
+
+    def served(self, call: LLMCall, attribution: Attribution, hop: Hop, *, wait: bool = True) -> Operation:
+        """Return the operation of a call that has been made already: it is counted, and nothing can refuse it."""
+        if self.tiers is not None:
+            attribution = self.tiers.applied(attribution)
+        operation = Operation(self, call, attribution, hop, self.target(call.url))
+        if self.begun is not None:
+            self.begun()
+        if self.guard is not None:
+            with suppress(BudgetExceeded):  # it is spent, and what follows is refused as it is
+                found = self.guard.reserve(call, attribution, operation.operation_id, wait=wait)
+                if found is not None and found.operation_id is not None:
+                    operation.reservation = found
         return operation
 
     def _shape(self, operation: Operation, route: Route, body: Mapping[str, Any], attribution: Attribution) -> None:
@@ -415,6 +435,27 @@ class Operation:
             self._end("cancelled" if cancelled else "error", Reply(http_status=http_status), NO_USAGE, cost)
         except Exception as fault:
             faults.note("pipeline.fail", fault)
+
+    def finish_free(self, reason: str, reply: Reply = _NO_REPLY) -> None:
+        """Close a call that cost nothing, for the reason given: nothing went out for it, so it has no span."""
+        if self._close():
+            try:
+                self._end("ok", reply, NO_USAGE, Cost.free(reason))
+            except Exception as error:
+                faults.note("pipeline.finish_free", error)
+
+    def withdraw(self) -> None:
+        """Close without a record: another operation turned out to be this very call."""
+        if not self._close():
+            return
+        pipeline, attribution = self.pipeline, self.attribution
+        if any(attribution.get(name) is None for name in pipeline.require):
+            pipeline.missing -= 1
+        if self.reservation is not None and pipeline.guard is not None:
+            try:
+                pipeline.guard.release(self.reservation)
+            except Exception as fault:
+                faults.note("budgets.settle", fault)
 
     def reject(self, refusal: AttributionRequired | BudgetExceeded) -> None:
         """Close without having sent anything."""

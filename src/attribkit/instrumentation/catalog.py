@@ -11,8 +11,10 @@ from attribkit.instrumentation.clients import (
 )
 from attribkit.instrumentation.hops import (
     langchain,
+    langchain_metering,
     langgraph,
     peers,
+    runnables,
     tasks,
     web,
 )
@@ -50,6 +52,8 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None 
         *redirects.patches(pipeline),
         *tasks.patches(),
         *langchain.patches(),
+        *langchain_metering.patches(pipeline),
+        *runnables.patches(),
         *langgraph.patches(),
         *peers.patches(own),
         *web.patches(),

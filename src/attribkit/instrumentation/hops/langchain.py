@@ -1,4 +1,4 @@
-"""LangChain: fields that the app already puts in `config["metadata"]` are adopted where no scope has them."""
+"""LangChain: who a run is for stands in its metadata, and what the app has put there is adopted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ from typing import Any
 import wrapt
 
 from attribkit import context, faults
-from attribkit.context import Scope, adopted, in_force, restored, well_known
+from attribkit.attribution import Attribution
+from attribkit.context import Scope, adopted, bound, in_force, restored, well_known
 from attribkit.instrumentation.patching import Patch
 
-__all__ = ["adopt", "captured", "named", "patches"]
+__all__ = ["adopt", "captured", "completed", "config_of", "named", "patches"]
 
 _NAMES = ("tenant_id", "workflow_id", "workflow")
 
 
+# -- what the app says in its config ----------------------------------------------------------------------------------
+
+
 def named(metadata: object) -> dict[str, str] | None:
-    """Return the attribution fields in a config's metadata, None unless it names a tenant or a workflow."""
-    if not isinstance(metadata, Mapping) or not any(name in metadata for name in _NAMES):
+    """Return the attribution fields in a config's metadata, None unless it names a tenant or a workflow.
+
+    What we have put there ourselves is no word of the app's.
+    """
+    if not isinstance(metadata, Mapping):
         return None
-    return well_known(metadata)
+    for name in _NAMES:
+        value = metadata.get(name)
+        if value is not None and type(value) is not _Said:
+            return well_known({key: value for key, value in metadata.items() if type(value) is not _Said})
+    return None
 
 
 def captured() -> Scope | None:
@@ -58,7 +69,7 @@ def adopt() -> Callable[[], None]:
     return remove
 
 
-def _completed(metadata: object) -> Scope | None:
+def completed(metadata: object) -> Scope | None:
     """Return the scope that `metadata` completes, None when it adds nothing."""
     try:
         found = named(metadata)
@@ -72,43 +83,81 @@ def _completed(metadata: object) -> Scope | None:
         return None
 
 
-def _run_metadata(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-    manager = kwargs.get("run_manager") or (args[2] if len(args) > 2 else None)
-    return getattr(manager, "metadata", None)
-
-
-def _generate(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    scope = _completed(_run_metadata(args, kwargs))
-    if scope is None:
-        return wrapped(*args, **kwargs)
-    with restored(scope):
-        return wrapped(*args, **kwargs)
-
-
-async def _agenerate(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    scope = _completed(_run_metadata(args, kwargs))
-    if scope is None:
-        return await wrapped(*args, **kwargs)
-    with restored(scope):
-        return await wrapped(*args, **kwargs)
-
-
-def _stream(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def config_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the metadata of the config that a runnable is called with."""
     config = kwargs.get("config") or (args[1] if len(args) > 1 else None)
-    scope = _completed(config.get("metadata")) if isinstance(config, Mapping) else None
-    items = wrapped(*args, **kwargs)
-    return items if scope is None else context.bound(items, scope)
+    return config.get("metadata") if isinstance(config, Mapping) else None
+
+
+def _retrieve(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A retriever does not put its config in force for what it calls: its embeddings find it here."""
+    there = completed(config_of(args, kwargs))
+    if there is None:
+        return wrapped(*args, **kwargs)
+    with restored(there):
+        return wrapped(*args, **kwargs)
+
+
+def _aretrieve(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    there = completed(config_of(args, kwargs)) or captured()
+    work = wrapped(*args, **kwargs)
+    return work if there is None else bound(work, there)
+
+
+# -- what we say in a run's metadata ----------------------------------------------------------------------------------
+
+
+class _Said(str):
+    """A value that we have put into a run's metadata: a run inside may have another one, the app's own never change.
+
+    Copied it stays what it is, pickled it is a plain string.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+    def __copy__(self) -> _Said:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _Said:
+        return self
+
+
+_said: tuple[Attribution | None, dict[str, _Said]] = None, {}
+"""The latest attribution and what is said of it: the runs of one scope come in a row."""
+
+
+def _configure(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Every run's callback manager is made here: LangSmith and other handlers read its metadata."""
+    manager = wrapped(*args, **kwargs)
+    here = context.scope().attribution
+    if here.fields:
+        try:
+            _say(manager, here)
+        except Exception as fault:
+            faults.note("langchain.configure", fault)
+    return manager
+
+
+def _say(manager: Any, here: Attribution) -> None:
+    global _said
+    known, values = _said
+    if known is not here:
+        values = {key: _Said(value) for key, value in here.fields}
+        _said = here, values
+    there = manager.metadata
+    key = here.fields[0][0]
+    if there.get(key) is values[key]:
+        return  # inherited from a run of the same scope
+    manager.add_metadata({key: value for key, value in values.items() if key not in there or type(there[key]) is _Said})
 
 
 def patches() -> tuple[Patch, ...]:
-    """Return the rows that adopt a model call's own config metadata."""
-
-    def row(path: str, wrapper: Any) -> Patch:
-        return Patch("langchain_core.language_models.chat_models", path, wrapper, "langchain", "langchain-core")
-
+    """Return the rows for the metadata of runs."""
     return (
-        row("BaseChatModel._generate_with_cache", _generate),
-        row("BaseChatModel._agenerate_with_cache", _agenerate),
-        row("BaseChatModel.stream", _stream),
-        row("BaseChatModel.astream", _stream),
+        Patch("langchain_core.callbacks.manager", "_configure", _configure, "langchain", "langchain-core"),
+        Patch("langchain_core.retrievers", "BaseRetriever.invoke", _retrieve, "langchain", "langchain-core"),
+        Patch("langchain_core.retrievers", "BaseRetriever.ainvoke", _aretrieve, "langchain", "langchain-core"),
     )

@@ -1,0 +1,341 @@
+"""LangChain models whose SDK no patch sees: metered once, from the usage that the framework restates.
+
+A chat model's call goes through the framework whatever SDK is below. Whether a patched client has seen it is asked of
+the pipeline: each operation that begins tells the meters above it, which then stand back. So a model that calls a model
+is counted where the request leaves, and an answer from the application's own cache, for which none leaves, is a row of
+cost 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from attribkit import context, faults
+from attribkit.calls import Reply
+from attribkit.context import Scope, bound, enter, in_force, leave, restored, scope
+from attribkit.errors import AttributionRequired, BudgetExceeded
+from attribkit.instrumentation.hops.langchain import captured, completed, config_of
+from attribkit.instrumentation.hops.langchain_replies import (
+    Tally,
+    call_of_llm,
+    call_of_model,
+    of_llm_result,
+    of_result,
+)
+from attribkit.instrumentation.hops.runnables import INSIDE
+from attribkit.instrumentation.patching import Patch
+from attribkit.pipeline import Operation, Pipeline
+
+__all__ = ["CACHED", "patches"]
+
+CACHED = "served from the application's cache"
+"""The reason on the row of an answer for which no request left."""
+
+
+class Meter:
+    """One run of a model, in its scope while it lasts; knows the meters above it."""
+
+    __slots__ = ("begun", "hit", "operation", "outer")
+
+    def __init__(self, outer: object) -> None:
+        self.outer = outer if type(outer) is Meter else None
+        self.begun = False
+        """Whether a client, or a model inside, has begun an operation of its own."""
+        self.hit = False
+        """Whether the answer came from the application's cache."""
+        self.operation: Operation | None = None
+        """The operation of this run itself, until one below begins."""
+
+
+def _begun() -> None:
+    """An operation begins: it is the call for which the meters above it stand."""
+    meter = scope().operation
+    while type(meter) is Meter:
+        meter.begun = True
+        if meter.operation is not None:
+            meter.operation.withdraw()
+        meter = meter.outer
+
+
+def _cache_in_use(model: Any) -> bool:
+    cache = getattr(model, "cache", None)
+    if cache is not None:
+        return cache is not False
+    known = sys.modules.get("langchain_core.globals")
+    return getattr(known, "_llm_cache", None) is not None
+
+
+def _run_metadata(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    manager = kwargs.get("run_manager") or (args[2] if len(args) > 2 else None)
+    return getattr(manager, "metadata", None)
+
+
+class _Metering:
+    """Puts a meter around each run of a model, and makes the row of those that no client has seen."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._below: dict[tuple[type, bool], bool] = {}
+        """Kinds of model, streaming or not, below which operations have begun; True for those of an integration
+        package, where it stays so: they need no meter."""
+
+    def _seen_below(self, model: Any, stream: bool) -> bool:
+        """Return whether a patched client is known to see all calls of this kind of model."""
+        return self._below.get((type(model), stream), False) and not _cache_in_use(model)
+
+    # -- one run ------------------------------------------------------------------------------------------------------
+
+    def _start(self, model: Any, there: Scope, facts: Callable[[], Any], *, stream: bool, wait: bool = True) -> Scope:
+        """Return the scope of a run, with its meter. Raises what refuses a call, before the call is made."""
+        meter = Meter(there.operation)
+        try:
+            if (type(model), stream) not in self._below and not _cache_in_use(model):
+                operation = self._pipeline.begin(facts(), there.attribution, there.hop, wait=wait)
+                if not operation.waits:
+                    operation.next_attempt()
+                meter.operation = operation
+        except (AttributionRequired, BudgetExceeded):
+            raise
+        except Exception as fault:
+            faults.note("langchain.begin", fault)
+        return Scope(there.attribution, there.hop, meter)
+
+    async def _astart(self, model: Any, there: Scope, facts: Callable[[], Any], *, stream: bool) -> Scope:
+        inner = self._start(model, there, facts, stream=stream, wait=False)
+        meter = inner.operation
+        if type(meter) is Meter and meter.operation is not None and meter.operation.waits:
+            await meter.operation.admitted()
+            meter.operation.next_attempt()
+        return inner
+
+    def _learn(self, model: Any, stream: bool) -> None:
+        kind = type(model)
+        if (kind, stream) not in self._below:
+            self._below[kind, stream] = kind.__module__.startswith("langchain_")
+
+    def _done(
+        self, inner: Scope, model: Any, facts: Callable[[], Any], reply: Callable[[], Reply], *, wait: bool = True
+    ) -> None:
+        meter = inner.operation
+        assert type(meter) is Meter
+        try:
+            if meter.hit:
+                if meter.operation is not None:
+                    meter.operation.withdraw()
+                self._cached(inner, facts(), reply()._replace(usage=None))
+            elif meter.begun:
+                self._learn(model, False)
+            else:
+                operation = meter.operation
+                if operation is None:
+                    with restored(Scope(inner.attribution, inner.hop, meter.outer)):
+                        operation = self._pipeline.served(facts(), inner.attribution, inner.hop, wait=wait)
+                operation.finish(reply())
+        except Exception as fault:
+            faults.note("langchain.finish", fault)
+
+    def _cached(self, there: Scope, call: Any, reply: Reply) -> None:
+        _begun()  # a model above is answered by this
+        operation = Operation(self._pipeline, call, there.attribution, there.hop, self._pipeline.target(call.url))
+        operation.finish_free(CACHED, reply)
+
+    def _failed(self, inner: Scope, error: BaseException) -> None:
+        meter = inner.operation
+        assert type(meter) is Meter
+        if meter.operation is not None:
+            meter.operation.fail(error)
+
+    # -- chat models --------------------------------------------------------------------------------------------------
+
+    def generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        there = completed(_run_metadata(args, kwargs))
+        if self._seen_below(instance, False):
+            if there is None:
+                return wrapped(*args, **kwargs)
+            with restored(there):
+                return wrapped(*args, **kwargs)
+        facts = call_of_model(instance, args, kwargs)
+        inner = self._start(instance, there or in_force(), facts, stream=False)
+        token = enter(inner)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        finally:
+            leave(token, inner)
+        self._done(inner, instance, facts, lambda: of_result(result))
+        return result
+
+    async def agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        there = completed(_run_metadata(args, kwargs))
+        if self._seen_below(instance, False):
+            if there is None:
+                return await wrapped(*args, **kwargs)
+            with restored(there):
+                return await wrapped(*args, **kwargs)
+        facts = call_of_model(instance, args, kwargs)
+        inner = await self._astart(instance, there or in_force(), facts, stream=False)
+        token = enter(inner)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        finally:
+            leave(token, inner)
+        self._done(inner, instance, facts, lambda: of_result(result), wait=False)
+        return result
+
+    # -- text models --------------------------------------------------------------------------------------------------
+
+    def llm_generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        facts = call_of_llm(instance, args, kwargs)
+        inner = self._start(instance, self._of_managers(args, kwargs), facts, stream=False)
+        token = enter(inner)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        finally:
+            leave(token, inner)
+        self._done(inner, instance, facts, lambda: of_llm_result(result))
+        return result
+
+    async def llm_agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        facts = call_of_llm(instance, args, kwargs)
+        inner = await self._astart(instance, self._of_managers(args, kwargs), facts, stream=False)
+        token = enter(inner)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        finally:
+            leave(token, inner)
+        self._done(inner, instance, facts, lambda: of_llm_result(result), wait=False)
+        return result
+
+    def _of_managers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
+        managers = kwargs.get("run_managers") or (args[2] if len(args) > 2 else None)
+        metadata = getattr(managers[0], "metadata", None) if isinstance(managers, list) and managers else None
+        return completed(metadata) or in_force()
+
+    def llm_lookup(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = wrapped(*args, **kwargs)
+        self._hits(found, args)
+        return found
+
+    async def llm_alookup(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = await wrapped(*args, **kwargs)
+        self._hits(found, args)
+        return found
+
+    def _hits(self, found: Any, args: tuple[Any, ...]) -> None:
+        try:
+            here, params = in_force(), args[0] if args else {}
+            for _ in found[0]:
+                self._cached(here, call_of_llm(params, (), {})(), Reply())
+        except Exception as fault:
+            faults.note("langchain.cache", fault)
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def stream(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items = wrapped(*args, **kwargs)
+        there = completed(config_of(args, kwargs))
+        if there is None and not sys._getframe(1).f_globals.get("__name__", "").startswith(INSIDE):
+            there = captured()
+        if self._seen_below(instance, True):
+            return items if there is None else bound(items, there)
+        facts = call_of_model(instance, args, kwargs, stream=True)
+        watch = self._awatch if hasattr(items, "__aiter__") else self._watch
+        return bound(watch(items, instance, facts), there)
+
+    def _watch(self, items: Iterator[Any], model: Any, facts: Callable[[], Any]) -> Iterator[Any]:
+        inner = self._start(model, in_force(), facts, stream=True)
+        enter(inner)  # `bound` keeps it for the steps of this generator alone
+        tally = Tally()
+        try:
+            for item in items:
+                self._first(inner, tally)
+                tally.take(item)
+                yield item
+        except GeneratorExit:
+            self._cut(inner, tally)
+            raise
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        self._drained(inner, model, facts, tally)
+
+    async def _awatch(self, items: AsyncIterator[Any], model: Any, facts: Callable[[], Any]) -> AsyncIterator[Any]:
+        inner = await self._astart(model, in_force(), facts, stream=True)
+        enter(inner)
+        tally = Tally()
+        try:
+            async for item in items:
+                self._first(inner, tally)
+                tally.take(item)
+                yield item
+        except GeneratorExit:
+            self._cut(inner, tally)
+            await items.aclose()  # type: ignore[attr-defined]
+            raise
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        self._drained(inner, model, facts, tally, wait=False)
+
+    def _first(self, inner: Scope, tally: Tally) -> None:
+        meter = inner.operation
+        if not tally.chunks and type(meter) is Meter and meter.operation is not None and not meter.begun:
+            meter.operation.streaming(tally.reply)
+            meter.operation.first_chunk()
+
+    def _cut(self, inner: Scope, tally: Tally) -> None:
+        meter = inner.operation
+        if type(meter) is Meter and meter.operation is not None:
+            meter.operation.abandon(tally.reply())
+
+    def _drained(self, inner: Scope, model: Any, facts: Callable[[], Any], tally: Tally, *, wait: bool = True) -> None:
+        meter = inner.operation
+        if type(meter) is Meter and meter.begun:
+            self._learn(model, True)
+        else:
+            self._done(inner, model, facts, tally.reply, wait=wait)
+
+
+def _hit(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """LangChain turns what it has found in its cache into an answer."""
+    meter = context.scope().operation
+    if type(meter) is Meter:
+        meter.hit = True
+    return wrapped(*args, **kwargs)
+
+
+def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
+    """Return the rows that meter the runs of models."""
+    metering = _Metering(pipeline)
+    pipeline.begun = _begun
+    chats, texts = "langchain_core.language_models.chat_models", "langchain_core.language_models.llms"
+
+    def row(module: str, path: str, wrapper: Any, *, required: bool = True) -> Patch:
+        return Patch(module, path, wrapper, "langchain", "langchain-core", required)
+
+    return (
+        row(chats, "BaseChatModel._generate_with_cache", metering.generate),
+        row(chats, "BaseChatModel._agenerate_with_cache", metering.agenerate),
+        row(chats, "BaseChatModel._convert_cached_generations", _hit, required=False),
+        row(chats, "BaseChatModel.stream", metering.stream),
+        row(chats, "BaseChatModel.astream", metering.stream),
+        row(texts, "BaseLLM._generate_helper", metering.llm_generate),
+        row(texts, "BaseLLM._agenerate_helper", metering.llm_agenerate),
+        row(texts, "BaseLLM.stream", metering.stream),
+        row(texts, "BaseLLM.astream", metering.stream),
+        row(texts, "get_prompts", metering.llm_lookup),
+        row(texts, "aget_prompts", metering.llm_alookup, required=False),
+    )

@@ -1,4 +1,4 @@
-"""Runnables of every kind: what is made in a scope and run elsewhere keeps it, and what a run is for is in its metadata."""
+"""Runnables of every kind: work made in a scope keeps it wherever it runs, and a run says in its metadata who it is for."""
 
 from __future__ import annotations
 

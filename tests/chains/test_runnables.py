@@ -1,4 +1,4 @@
-"""Runnables of every kind: work made in a scope keeps it wherever it runs, and a run says in its metadata who it is for."""
+"""Runnables of every kind: work made in a scope keeps it wherever it runs, and a run says who it is for."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class House(BaseChatModel):
         return "house"
 
     def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
-        return {"ls_provider": "anthropic", "ls_model_name": self.model, "ls_model_type": "chat"}
+        return {"ls_provider": "anthropic", "ls_model_name": self.model, "ls_model_type": "chat", "ls_max_tokens": 200}
 
     def _message(self, kind: type[AIMessage], **more: Any) -> AIMessage:
         if self.fails:

@@ -22,6 +22,8 @@ from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
 from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
+from attribkit.instrumentation.hops import celery
+from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
 from attribkit.pipeline import Pipeline
@@ -183,11 +185,13 @@ class Runtime:
     def start(self) -> None:
         """Put everything on."""
         read_replies = any(route.reads_reply for route in self.gateways.routes)
-        rows = catalog.patches(self.pipeline, read_replies=read_replies, own=self.peers)
+        messages = Messages(self.carrier_key)
+        rows = catalog.patches(self.pipeline, messages=messages, read_replies=read_replies, own=self.peers)
         if self._telemetry is not None:
             rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)
-        self._undo += [begin() for group, begin in catalog.LISTENERS if group not in self._off]
+        listeners = (*catalog.LISTENERS, ("celery", lambda: celery.follow(messages)))
+        self._undo += [begin() for group, begin in listeners if group not in self._off]
         atexit.register(self.settle)
 
     def report(self) -> Report:

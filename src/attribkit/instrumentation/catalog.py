@@ -10,6 +10,8 @@ from attribkit.instrumentation.clients import (
     redirects,
 )
 from attribkit.instrumentation.hops import (
+    celery,
+    jobs,
     langchain,
     langchain_metering,
     langgraph,
@@ -18,6 +20,7 @@ from attribkit.instrumentation.hops import (
     tasks,
     web,
 )
+from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
@@ -33,6 +36,8 @@ GROUPS = (
     "langgraph",
     "peers",
     "web",
+    "celery",
+    "dramatiq",
     "telemetry",
 )
 """What `hops={...: False}` can turn off."""
@@ -44,8 +49,10 @@ LISTENERS: tuple[tuple[str, Callable[[], Callable[[], None]]], ...] = (
 """What a group turns on beside its rows: a function that starts it and returns what ends it."""
 
 
-def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None = None) -> tuple[Patch, ...]:
-    """Return every row, clients first. `own` are the services that get the carrier."""
+def patches(
+    pipeline: Pipeline, *, messages: Messages, read_replies: bool = True, own: Peers | None = None
+) -> tuple[Patch, ...]:
+    """Return every row, clients first. `own` are the services that get the carrier, `messages` write those of jobs."""
     return (
         *openai.patches(pipeline, read_replies=read_replies),
         *anthropic.patches(pipeline),
@@ -57,4 +64,6 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True, own: Peers | None 
         *langgraph.patches(),
         *peers.patches(own),
         *web.patches(),
+        *celery.patches(messages),
+        *jobs.patches(messages),
     )

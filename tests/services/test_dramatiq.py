@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any
 
 import pytest
-from services.serving import KEY
+from services.serving import KEY, wait_for
 
 import attribkit
 

@@ -78,8 +78,9 @@ class Listener:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
-                self.rfile.read(length)
-                seen.append({"path": self.path, **{name.lower(): value for name, value in self.headers.items()}})
+                body = self.rfile.read(length).decode()
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                seen.append({"path": self.path, "body": body, **headers})
                 to = self.path.partition("?")[2]
                 self.send_response(307 if self.path.startswith("/to") else 200)
                 if self.path.startswith("/to"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attribkit.instrumentation.clients import (
     anthropic,
+    http,
     openai,
     redirects,
 )
@@ -30,6 +31,7 @@ __all__ = ["GROUPS", "LISTENERS", "patches"]
 GROUPS = (
     "openai",
     "anthropic",
+    "http",
     "redirects",
     "asyncio",
     "langchain",
@@ -56,6 +58,7 @@ def patches(
     return (
         *openai.patches(pipeline, read_replies=read_replies),
         *anthropic.patches(pipeline),
+        *http.patches(pipeline),
         *redirects.patches(pipeline),
         *tasks.patches(),
         *langchain.patches(),

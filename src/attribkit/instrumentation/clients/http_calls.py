@@ -1,0 +1,150 @@
+"""One raw HTTP request to a gateway and its reply, whichever library sends it: headers, one span and one row.
+
+Where a client patch has an operation under way, an SDK stands on the HTTP client and the call is its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from attribkit import context, faults
+from attribkit.calls import Reply
+from attribkit.context import Scope, scope
+from attribkit.errors import AttributionRequired, BudgetExceeded
+from attribkit.instrumentation.clients.headers import put
+from attribkit.instrumentation.clients.http_bodies import Body, read_request
+from attribkit.pipeline import Operation, Pipeline
+
+__all__ = ["Exchange", "RawCalls"]
+
+_PATCHED_SDK = re.compile(r"\w*(?:openai|anthropic)/", re.IGNORECASE)
+
+
+class HTTPStatusError(Exception):
+    """What a row calls an answer with an error status: raw clients raise nothing."""
+
+
+class Exchange:
+    """One request to a gateway and its reply."""
+
+    __slots__ = ("_stamped", "body", "operation", "original", "rewritten")
+
+    def __init__(self, operation: Operation, original: bytes | None, rewritten: bytes | None) -> None:
+        self.operation = operation
+        self.original = original
+        """The body as the app gave it."""
+        self.rewritten = rewritten
+        """The body with what the gateway is told there, None when it stays as it is."""
+        self.body: Body | None = None
+        self._stamped = False
+
+    def scope(self) -> Scope:
+        """Return what is in force while the request is under way."""
+        operation = self.operation
+        return Scope(operation.attribution, operation.hop, operation)
+
+    def stamp(self, headers: Any) -> None:
+        """Start the attempt and put its headers beside those of the app."""
+        if self._stamped:
+            return
+        self._stamped = True
+        ours = self.operation.next_attempt().headers
+        if hasattr(headers, "raw"):
+            self.operation.added = put(headers, ours)
+            return
+        added = []
+        for name, value in ours:
+            if name not in headers:
+                headers[name] = value
+                added.append((name, value))
+        self.operation.added = tuple(added)
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> Body:
+        """Note the reply's status and headers; return what reads its body."""
+        operation = self.operation
+        route = operation.target.route
+        if route is not None and route.reads_reply:
+            operation.reply_headers = headers
+        self.body = Body(operation.call, status, headers)
+        return self.body
+
+    def finish(self, reply: Reply) -> None:
+        """Close with a reply that was read whole."""
+        status = reply.http_status
+        if status is not None and not 200 <= status < 300:
+            self.operation.fail(HTTPStatusError(), http_status=status)
+        else:
+            self.operation.finish(reply)
+
+    def ended(self, error: BaseException | None = None) -> None:
+        """Close a streamed reply: at its end, or where it broke off."""
+        try:
+            operation, reply = self.operation, self.body.reply() if self.body is not None else Reply()
+            if operation.closed:
+                return
+            if error is None:
+                self.finish(reply)
+            elif isinstance(error, GeneratorExit):
+                self.left()
+            else:
+                cancelled = type(error).__name__ == "CancelledError"
+                operation.abandon(reply, "cancelled" if cancelled else "error", type(error).__name__)
+        except Exception as fault:
+            faults.note("http.ended", fault)
+
+    def left(self) -> None:
+        """Close a streamed reply that nobody read to its end."""
+        if not self.operation.closed:
+            reply = self.body.reply() if self.body is not None else Reply()
+            if reply.http_status is not None and reply.http_status >= 400:
+                self.finish(reply)
+            else:
+                self.operation.abandon(reply)
+
+
+class RawCalls:
+    """Reads HTTP requests to gateways into operations of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def begin(
+        self, client: str, method: str, url: str, headers: Mapping[str, str], content: Callable[[], Any]
+    ) -> Exchange | None:
+        """Return the exchange of a request that goes to a gateway on the app's own account, None for any other."""
+        try:
+            under_way = scope().operation
+            if isinstance(under_way, Operation) and not under_way.closed:
+                return None
+            if self._pipeline.target(url.partition("?")[0]).route is None:
+                return None
+            if "x-stainless-lang" in headers and _PATCHED_SDK.match(headers.get("user-agent") or ""):
+                return None  # its patches are off
+            request = read_request(client, method, url, content())
+            here = context.in_force()
+            operation = self._pipeline.begin(request.call, here.attribution, here.hop)
+            changes = dict(operation.body or {})
+            changes.pop("stream_options", None)  # the app reads the stream itself: an extra event could not be hidden
+            operation.body = changes or None
+            rewritten = None
+            if changes and request.call.body is not None and not _signed(headers):
+                rewritten = orjson.dumps({**request.call.body, **changes})
+            return Exchange(operation, request.text, rewritten)
+        except (AttributionRequired, BudgetExceeded):
+            raise
+        except Exception as fault:
+            faults.note("http.begin", fault)
+            return None
+
+    def leads_elsewhere(self, operation: Operation, url: str) -> bool:
+        """Tell whether `url`, to which a request was redirected, is not under its gateway's prefix."""
+        return self._pipeline.gateways.match(url) is not operation.target.route
+
+
+def _signed(headers: Mapping[str, str]) -> bool:
+    """Tell whether a signature over the body stands in the headers (AWS)."""
+    return (headers.get("authorization") or "").startswith("AWS4-")

@@ -65,16 +65,31 @@ class _Aiohttp:
         return response
 
     async def send(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Once for each request on the wire; one that follows a redirect is made anew from the caller's arguments."""
+        """Once for each request on the wire; one that follows a redirect gets the caller's headers, and the body of the
+        request before it."""
         try:
             exchange = self._under_way.get(id(context.scope().operation))
-            if exchange is not None and not self._calls.leads_elsewhere(exchange.operation, str(instance.url)):
+            if exchange is not None:
+                told = not self._calls.leads_elsewhere(exchange.operation, str(instance.url))
                 if exchange.rewritten is not None and hasattr(instance, "update_body"):
-                    await instance.update_body(exchange.rewritten)
-                exchange.stamp(instance.headers)
+                    await _tell(instance, exchange, told)
+                if told:
+                    exchange.stamp(instance.headers)
         except Exception as fault:
             faults.note("http.aiohttp", fault)
         return await wrapped(*args, **kwargs)
+
+
+async def _tell(request: Any, exchange: Exchange, told: bool) -> None:
+    """Put what the gateway is told into a request's body, or take it out again for another place."""
+    there = getattr(request.body, "_value", None)
+    if not isinstance(there, bytes) or (told and there == exchange.rewritten):
+        return
+    if told:
+        exchange.original = there
+        await request.update_body(exchange.rewritten)
+    elif there == exchange.rewritten:
+        await request.update_body(exchange.original)
 
 
 class _Watched(wrapt.ObjectProxy):  # type: ignore[misc, type-arg, unused-ignore]

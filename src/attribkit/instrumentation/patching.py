@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib.metadata
+import inspect
 import platform
 import sys
 import threading
@@ -67,6 +69,9 @@ class Patch(NamedTuple):
     own: bool = False
     """True for a target that is wrapped only where the class itself has it: a stranger who has wrapped an inherited
     method on a subclass calls the original past our wrapper on the base class."""
+    hot: bool = False
+    """True on the path of every model call: a plain function stands there, as a wrapper object costs 10,000
+    instructions each time. For methods that are plain functions only."""
     standby: Standby | None = None
     """What puts it on and takes it off as it is needed; None for a patch that is always on."""
 
@@ -118,9 +123,35 @@ class _Applied:
         for holder in gc.get_referrers(self.handle):
             if isinstance(holder, types.CellType):
                 holder.cell_contents = original
-            elif isinstance(holder, dict) and "__module__" not in holder:
+                continue
+            if not isinstance(holder, (dict, type, types.ModuleType)):
+                holder = getattr(holder, "__dict__", None)  # an object whose attributes stand in itself
+            if isinstance(holder, dict) and "__module__" not in holder:
                 for key in [key for key, value in holder.items() if value is self.handle]:
                     holder[key] = original
+
+
+def _plain(original: types.FunctionType, wrapper: Wrapper, switch: list[None]) -> Callable[..., Any]:
+    """Return a function that calls `wrapper` for a method, and can be undone as a wrapper of wrapt can."""
+    bound = types.MethodType
+
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def patched_coroutine(instance: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if switch:
+                return await wrapper(bound(patched_coroutine.__wrapped__, instance), instance, args, kwargs)
+            return await original(instance, *args, **kwargs)
+
+        return patched_coroutine
+
+    @functools.wraps(original)
+    def patched(instance: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if switch:
+            return wrapper(bound(patched.__wrapped__, instance), instance, args, kwargs)
+        return original(instance, *args, **kwargs)
+
+    return patched
 
 
 class Patches:
@@ -181,8 +212,14 @@ class Patches:
 
     def _wrap(self, row: Patch, module: Any, owner: Any, name: str) -> None:
         inherited = name not in vars(owner)
-        switch = [None]  # wrapt asks for its truth at each call: an empty list turns the wrapper off
-        handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))
+        switch = [None]  # its truth is asked for at each call: an empty list turns the wrapper off
+        original = vars(owner).get(name)
+        handle: Any
+        if row.hot and isinstance(owner, type) and type(original) is types.FunctionType:
+            handle = _plain(original, row.wrapper, switch)
+            setattr(owner, name, handle)
+        else:
+            handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))
         self._applied[row] = _Applied(owner, name, handle, inherited, switch)
 
     def _note(self, row: Patch, status: Status, reason: str | None = None) -> None:

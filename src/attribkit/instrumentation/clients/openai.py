@@ -69,7 +69,7 @@ def patches(pipeline: Pipeline, *, read_replies: bool = True) -> tuple[Patch, ..
         sdk.row("", "AzureOpenAI.request", sdk.request_on_subclass, own=True),
         sdk.row("", "AsyncAzureOpenAI.request", sdk.request_async_on_subclass, own=True),
         *(
-            sdk.row("._base_client", f"{cls}._process_response", sdk.process_response, required=False)
+            sdk.row("._base_client", f"{cls}._process_response", sdk.process_response, required=False, hot=True)
             for cls in ("SyncAPIClient", "AsyncAPIClient")
             if read_replies
         ),

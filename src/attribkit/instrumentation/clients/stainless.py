@@ -264,18 +264,20 @@ class StainlessSDK:
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
-    def row(self, module: str, path: str, wrapper: Any, *, required: bool = True, own: bool = False) -> Patch:
+    def row(
+        self, module: str, path: str, wrapper: Any, *, required: bool = True, own: bool = False, hot: bool = False
+    ) -> Patch:
         """Return a patch row of this SDK."""
-        return Patch(f"{self.name}{module}", path, wrapper, self.name, self.name, required, own)
+        return Patch(f"{self.name}{module}", path, wrapper, self.name, self.name, required, own, hot)
 
     def patches(self) -> tuple[Patch, ...]:
         """Return the rows that lead every client's calls through the pipeline."""
         row = self.row
         base, streams, responses = "._base_client", "._streaming", "._response"
         return (
-            row(base, "SyncAPIClient.request", self.request),
-            row(base, "AsyncAPIClient.request", self.request_async),
-            row(base, "BaseClient._build_request", _build_request),
+            row(base, "SyncAPIClient.request", self.request, hot=True),
+            row(base, "AsyncAPIClient.request", self.request_async, hot=True),
+            row(base, "BaseClient._build_request", _build_request, hot=True),
             row(base, "BaseClient._should_retry", _should_retry, required=False),
             row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
             row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),

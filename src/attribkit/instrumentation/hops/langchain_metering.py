@@ -323,12 +323,12 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
     pipeline.begun = _begun
     chats, texts = "langchain_core.language_models.chat_models", "langchain_core.language_models.llms"
 
-    def row(module: str, path: str, wrapper: Any, *, required: bool = True) -> Patch:
-        return Patch(module, path, wrapper, "langchain", "langchain-core", required)
+    def row(module: str, path: str, wrapper: Any, *, required: bool = True, hot: bool = False) -> Patch:
+        return Patch(module, path, wrapper, "langchain", "langchain-core", required, hot=hot)
 
     return (
-        row(chats, "BaseChatModel._generate_with_cache", metering.generate),
-        row(chats, "BaseChatModel._agenerate_with_cache", metering.agenerate),
+        row(chats, "BaseChatModel._generate_with_cache", metering.generate, hot=True),
+        row(chats, "BaseChatModel._agenerate_with_cache", metering.agenerate, hot=True),
         row(chats, "BaseChatModel._convert_cached_generations", _hit, required=False),
         row(chats, "BaseChatModel.stream", metering.stream),
         row(chats, "BaseChatModel.astream", metering.stream),

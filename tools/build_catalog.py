@@ -28,9 +28,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 from price_azure import azure_offers
-from price_sources import Offer, Row, genai_offers, litellm_offers, model_prices_offers, text
+from price_sources import genai_offers, model_prices_offers
 
 from attribkit.pricing.catalog import FORMAT, check_shard
+from attribkit.pricing.lists import Offer, Row, litellm_offers, text
 from attribkit.pricing.meters import FEES, UNITS, unit_of
 from attribkit.pricing.names import without_date
 
@@ -461,6 +462,7 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
                 if number == len(rows) - 1:
                     fill_step_tiers(rows[number])
                 complete(rows[number], rows[number + 1] if number + 1 < len(rows) else None)
+                fill_step_tiers(rows[number])
         models[key] = {}
         names = sorted(n for n in entry["names"] if n != key and n not in book.models)
         if names:

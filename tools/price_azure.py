@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from price_sources import Offer, Row, text
+from attribkit.pricing.lists import Offer, Row, text
 
 PRODUCTS = {
     "Azure OpenAI": "", "Azure OpenAI GPT5": "", "Azure OpenAI Embedding": "", "Azure OpenAI Reasoning": "",

@@ -37,6 +37,17 @@ class Cost(NamedTuple):
     """The catalog row that priced it, as "seller/model"."""
     price_date: str | None = None
     """The ISO date from which that row holds."""
+    charged_usd: Decimal | None = None
+    """What the tenant is charged: `usd` with the organisation's mark-up. None when no mark-up holds for the call."""
+    price_built: str | None = None
+    """The ISO date on which the price table was built or fetched."""
+
+    @property
+    def price_age_days(self) -> int | None:
+        """How many days ago the price table was built; None when no table was asked."""
+        from datetime import date
+
+        return (date.today() - date.fromisoformat(self.price_built)).days if self.price_built else None
 
     @classmethod
     def unknown(cls, reason: str, *, price_version: str = "", stated_usd: Decimal | None = None) -> Cost:

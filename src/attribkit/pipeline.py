@@ -43,6 +43,7 @@ if hasattr(os, "register_at_fork"):
 _MAX_TARGETS = 1024
 _new = tuple.__new__
 _NO_REPLY = Reply()
+_ORDINARY_SPEEDS = (None, "standard")
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
 _TEXT_KEYS = frozenset({"content", "text", "input", "prompt", "instructions", "arguments", "output", "system"})
 
@@ -80,6 +81,7 @@ class Prices(Protocol):
         region: str | None = None,
         batch: bool = False,
         at: int | None = None,
+        who: Attribution | None = None,
     ) -> Cost: ...
 
 
@@ -516,6 +518,7 @@ class Operation:
                 region=call.region,
                 batch=call.batch,
                 at=self.attempt.started_ns if self.attempt is not None else None,
+                who=self.attribution,
             )
         except Exception as fault:
             faults.note("pricing", fault)
@@ -600,7 +603,7 @@ class Operation:
                 model,
                 reply.model or usage_model,
                 asked,
-                served_tier or usage.tier,
+                served_tier or (usage.tier if usage.speed in _ORDINARY_SPEEDS else usage.speed),
                 region or usage.region,
                 batch,
                 stream,

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +34,7 @@ from attribkit.usage.model import Usage
 
 if TYPE_CHECKING:
     from attribkit.pricing.engine import PriceEngine
+    from attribkit.pricing.source import PriceSource, Refresher
 
 __all__ = ["Report", "Runtime", "active", "instrument", "uninstrument"]
 
@@ -65,19 +67,51 @@ class Report(NamedTuple):
 class _Prices:
     """The price engine, loaded by the first call that has to be priced."""
 
-    def __init__(self, overrides: Any) -> None:
-        self._overrides = overrides
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._engine: PriceEngine | None = None
-        if overrides is not None:
+        self._refresher: Refresher | None = None
+        self._source: PriceSource | None = None
+        if settings.price_source is not None:
+            from attribkit.pricing.source import PriceSource
+
+            self._source = PriceSource(settings.price_source, ttl_hours=settings.price_ttl_hours)
+        if settings.prices is not None:
             self.engine()  # a wrong override is told at start-up
 
     def engine(self) -> PriceEngine:
         if self._engine is None:
             from attribkit.pricing.engine import PriceEngine
 
-            self._engine = PriceEngine.bundled(overrides=self._overrides or ())
-            self.cost = self._engine.cost  # type: ignore[method-assign, assignment]
+            engine = PriceEngine.bundled(overrides=self._settings.prices or ())
+            self._take(engine if self._source is None else engine.with_catalog(self._source.catalog()))
+        assert self._engine is not None
         return self._engine
+
+    def _take(self, engine: PriceEngine) -> None:
+        self._engine = engine
+        self.cost = engine.cost  # type: ignore[method-assign, assignment]
+
+    def start(self) -> None:
+        """Keep the prices of a source fresh, on a thread of its own; in a forked child too."""
+        if self._source is None:
+            return
+        from attribkit.pricing.source import Refresher
+
+        self._refresher = Refresher(self._source, lambda catalog: self._take(self.engine().with_catalog(catalog)))
+        self._refresher.start()
+        if hasattr(os, "register_at_fork"):
+            weak = weakref.WeakMethod(self._start_in_child)
+            os.register_at_fork(after_in_child=lambda: (found := weak()) and found())
+
+    def _start_in_child(self) -> None:
+        if self._refresher is not None:
+            self._refresher.start()
+
+    def stop(self) -> None:
+        refresher, self._refresher = self._refresher, None
+        if refresher is not None:
+            refresher.stop()
 
     def cost(self, usage: Usage, **facts: Any) -> Cost:
         return self.engine().cost(usage, **facts)
@@ -150,7 +184,7 @@ class Runtime:
         self.keywords = dict(keywords)
         keys = {name: secret.get_secret_value() for name, secret in settings.pseudonym_keys.items()}
         self.gateways = Gateways(settings.gateways, hosted=settings.hosted_gateways, pseudonyms=keys)
-        self.prices = _Prices(settings.prices)
+        self.prices = _Prices(settings)
         self.carrier_key = settings.carrier_key.get_secret_value().encode() if settings.carrier_key else None
         self.peers = _peers(settings.peers, self.carrier_key, self.gateways)
         self.guard = _guard(settings, self.prices)
@@ -192,6 +226,7 @@ class Runtime:
         self.patches.apply(rows, off=self._off)
         listeners = (*catalog.LISTENERS, ("celery", lambda: celery.follow(messages)))
         self._undo += [begin() for group, begin in listeners if group not in self._off]
+        self.prices.start()
         atexit.register(self.settle)
 
     def report(self) -> Report:
@@ -224,6 +259,7 @@ class Runtime:
             except Exception as fault:
                 faults.note("runtime.stop", fault)
         self._undo.clear()
+        self.prices.stop()
         self.settle()
         close = getattr(self.ledger, "close", None)
         if close is not None and isinstance(self.settings.ledger, str):

@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     pseudonym_keys: dict[str, SecretStr] = Field({}, description="key id -> secret; the last id in order signs")
     tiers: tuple[dict[str, Any], ...] = Field((), description="rules that pick a tier: {when = {...}, tier = ...}")
     prices: str | dict[str, Any] | None = Field(None, description="price overrides: a file, or a table")
+    price_source: str | None = Field(None, description="newer prices: a file or an http(s) URL; none: the bundled ones")
+    price_ttl_hours: float = Field(24, gt=0, description="hours after which price_source is asked again")
     hops: dict[str, bool] = Field({}, description="patches to turn off: {openai = false}")
     spans: bool = Field(True, description="open a span for each call and each entrypoint")
     metrics: bool = Field(True, description="record OpenTelemetry metrics")
@@ -76,7 +78,9 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("ledger", "budget_store", "prices", "spool_dir", "carrier_max_age", mode="before")
+    @field_validator(
+        *("ledger", "budget_store", "prices", "price_source", "spool_dir", "carrier_max_age"), mode="before"
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Take the word "none" for no value: the environment and TOML have no other way to say it."""

@@ -54,8 +54,10 @@ def test_python_blocks_run(page: Path, gateway: Any, tmp_path: Path) -> None:
 
 
 def flags(command: str) -> set[str]:
-    app = importlib.import_module(COMMANDS[command].module).app
-    return {option for parameter in typer.main.get_command(app).params for option in parameter.opts} | {"--help", "-h"}
+    whole = typer.main.get_command(importlib.import_module(COMMANDS[command].module).app)
+    parts = [whole, *getattr(whole, "commands", {}).values()]
+    parameters = [parameter for part in parts for parameter in part.params if parameter.param_type_name == "option"]
+    return {option for parameter in parameters for option in parameter.opts} | {"--help", "-h"}
 
 
 def commands(page: Path) -> list[tuple[int, list[str]]]:

@@ -49,6 +49,7 @@ costs = st.builds(
     reason=maybe,
     list_usd=st.none() | money,
     stated_usd=st.none() | money,
+    charged_usd=st.none() | money,
     priced_as=maybe,
     price_date=maybe,
 )
@@ -122,6 +123,7 @@ def test_a_row_holds_what_the_record_said(call: CallRecord) -> None:
     assert (row.cost_pico, row.list_pico) == (pico(call.cost.usd), pico(call.cost.list_usd))
     stated_usd = call.cost.stated_usd if call.cost.stated_usd is not None else call.usage.stated_usd
     assert row.stated_pico == pico(stated_usd)
+    assert row.charged_pico == (row.cost_pico if call.cost.charged_usd is None else pico(call.cost.charged_usd))
     assert (row.cost_status, row.cost_reason) == (call.cost.status, call.cost.reason)
     assert (row.price_version, row.priced_as, row.price_date) == call.cost[3:4] + call.cost[7:9]
     lines = [
@@ -194,8 +196,8 @@ def test_losses_have_lines_too() -> None:
 
 
 def test_a_line_of_a_newer_version_is_told_from_garbage() -> None:
-    with pytest.raises(NewerLine, match="format 2"):
-        read_line('[2,{"anything":1}]\n')
+    with pytest.raises(NewerLine, match="format 3"):
+        read_line('[3,{"anything":1}]\n')
 
 
 @pytest.mark.parametrize(
@@ -248,4 +250,5 @@ def test_a_line_reads_records_by_these_positions() -> None:
     assert Usage._fields[2:4] == ("known", "problems")
     assert Cost._fields == (
         *("usd", "status", "lines", "price_version", "reason", "list_usd", "stated_usd", "priced_as", "price_date"),
+        *("charged_usd", "price_built"),
     )

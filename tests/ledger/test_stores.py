@@ -55,7 +55,7 @@ def test_a_group_is_an_operation_once_and_its_attempts(store: SqliteLedger) -> N
 
 
 def test_nothing_adds_up_to_one_empty_group(store: SqliteLedger) -> None:
-    assert store.query(Question()) == [((), 0, 0, 0, 0, 0, 0, 0)]
+    assert store.query(Question()) == [((), 0, 0, 0, 0, 0, 0, 0, 0, 0)]
     assert store.query(Question(("tenant_id",))) == []
 
 
@@ -227,7 +227,7 @@ def test_a_ledger_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a.db") as newer:
         newer.execute("UPDATE attribkit_schema SET version = 99")
     newer.close()
-    with pytest.raises(LedgerError, match="version 99 and this attribkit knows 1"):
+    with pytest.raises(LedgerError, match="version 99 and this attribkit knows 2"):
         SqliteLedger(str(tmp_path / "a.db")).query(Question())
 
 

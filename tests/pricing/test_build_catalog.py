@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from attribkit.pricing import lists
+
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -69,10 +71,9 @@ def test_history_comes_from_the_list_that_has_it(build: ModuleType) -> None:
 
 
 def test_prices_from_floats_are_what_was_written(build: ModuleType) -> None:
-    sources = sys.modules["price_sources"]
-    assert sources.amount(1.5e-07, sources.MILLION) == "0.15"
-    assert sources.amount(2.9999999999999997e-06, sources.MILLION) == "3"
-    assert sources.amount(0.006, sources.Decimal(1)) == "0.006"
+    assert lists.amount(1.5e-07, lists.MILLION) == "0.15"
+    assert lists.amount(2.9999999999999997e-06, lists.MILLION) == "3"
+    assert lists.amount(0.006, lists.Decimal(1)) == "0.006"
 
 
 @pytest.mark.parametrize(

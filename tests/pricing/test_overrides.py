@@ -110,3 +110,85 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
             PriceEngine.bundled(str(tmp_path / name))
     with pytest.raises(PriceDataError, match="nowhere"):
         PriceEngine.bundled(tmp_path / "nowhere.toml")
+
+
+class Who(dict[str, str]):
+    """What rules ask of an attribution."""
+
+
+ACME, GLOBEX = Who(tenant_id="acme", plan="gold"), Who(tenant_id="globex")
+
+
+def test_a_tenant_s_contract_goes_before_the_organisation_s() -> None:
+    engine = PriceEngine.bundled(
+        {
+            "discount": [{"seller": "openai", "percent": "10"}],
+            "price": [
+                {"seller": "openai", "model": "gpt-4.1", "input": "1.9", "from": "2026-01-01"},
+                {"seller": "openai", "model": "gpt-4.1", "input": "1", "when": {"tenant_id": ["acme", "initech"]},
+                 "until": "2026-12-01"},
+            ],
+        }
+    )  # fmt: skip
+
+    def usd(who: Any, at: str = "2026-11-15", model: str = "gpt-4.1") -> Decimal | None:
+        return engine.price(CHAT, model=model, provider="openai", at=at, who=who).usd
+
+    assert usd(ACME) == Decimal("1.8") and usd(GLOBEX) == usd(None) == Decimal("2.7")
+    assert usd(ACME, "2026-12-01") == Decimal("2.7")
+    assert usd(GLOBEX, "2025-12-31") == Decimal("2.52")
+    assert usd(ACME, model="gpt-4.1-mini") == Decimal("0.504")
+
+
+def test_the_charge_stands_beside_list_price_and_cost() -> None:
+    engine = PriceEngine.bundled(
+        {
+            "discount": [{"seller": "openai", "percent": "50"}],
+            "charge": [
+                {"percent": "20"},
+                {"percent": "5", "when": {"plan": "gold"}},
+                {"percent": "0", "on": "list", "when": {"tenant_id": "globex"}, "seller": "openai", "model": "gpt-4*"},
+            ],
+        }
+    )
+
+    def layers(who: Any, **asked: Any) -> tuple[Decimal | None, ...]:
+        cost = engine.price(CHAT, **{"model": "gpt-4.1", "provider": "openai", "who": who, **asked})
+        return cost.list_usd, cost.usd, cost.charged_usd
+
+    assert layers(None) == (Decimal("2.8"), Decimal("1.4"), Decimal("1.68"))
+    assert layers(ACME) == (Decimal("2.8"), Decimal("1.4"), Decimal("1.47"))
+    assert layers(GLOBEX) == (Decimal("2.8"), Decimal("1.4"), Decimal("2.8"))
+    assert layers(GLOBEX, model="o3") == (Decimal("2.8"), Decimal("1.4"), Decimal("1.68"))
+    assert layers(ACME, model="gpt-unheard-of") == (None, None, None)
+    stated = engine.price({**CHAT, "cost": 1}, model="some/model", provider="openrouter", who=ACME)
+    assert (stated.usd, stated.charged_usd) == (Decimal(1), Decimal("1.05"))
+    assert engine.price(CHAT, model="gpt-4.1", provider="openai", who=ACME).price_version == engine.version
+
+
+def test_without_a_charge_nothing_is_charged_on_top() -> None:
+    assert PriceEngine.bundled().price(CHAT, model="gpt-4.1", provider="openai", who=ACME).charged_usd is None
+
+
+def test_many_tenants_share_few_entries() -> None:
+    engine = PriceEngine.bundled({"charge": [{"percent": "5", "when": {"tenant_id": "acme"}}]})
+    for number in range(6_000):
+        engine.price(CHAT, model="gpt-4.1", provider="openai", at="2026-11-15", who=Who(tenant_id=f"t{number}"))
+    assert len(engine._entries) == 1 and len(engine.overrides._groups) <= 4_096
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"percent": "-1"}, "not an amount"),
+        ({"percent": "20000"}, "from 0 to 10000"),
+        ({"percent": "5", "on": "profit"}, "on"),
+        ({"percent": "5", "when": "acme"}, "when"),
+        ({"percent": "5", "when": {"tenant_id": 7}}, "when.tenant_id"),
+        ({"percent": "5", "when": {"tenant_id": []}}, "when.tenant_id"),
+    ],
+)
+def test_broken_charges_are_named(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(PriceDataError, match="charge row 1") as error:
+        PriceEngine.bundled({"charge": [row]})
+    assert said in str(error.value)

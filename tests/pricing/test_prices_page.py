@@ -23,13 +23,19 @@ def test_python_runs() -> None:
 
 
 def test_overrides_hold(tmp_path: Path) -> None:
-    (block,) = blocks("toml")
+    block, layers = blocks("toml")
+    PriceEngine.bundled(_written(tmp_path / "layers.toml", layers))
     (tmp_path / "prices.toml").write_text(block)
     engine = PriceEngine.bundled(tmp_path / "prices.toml")
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0}
     assert engine.price(usage, provider="openai", model="gpt-4.1").usd == Decimal("1.8")
     assert engine.price(usage, provider="vllm", model="x").status == "free"
     assert engine.price(usage, provider="azure", model="gpt4o-team-a").usd == 2.5
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_example_row_keeps_the_format() -> None:

@@ -342,6 +342,8 @@ def _prices(settings: Settings, diagnosis: Diagnosis) -> None:
         diagnosis.say("prices", "catalog", "warning", f"{said}: upgrade attribkit, or give `prices` for what changed")
     else:
         diagnosis.say("prices", "catalog", "ok", said)
+    if settings.price_source is not None:
+        _price_source(settings, diagnosis)
     if settings.prices is not None:
         where = settings.prices if isinstance(settings.prices, str) else "a table in the settings"
         diagnosis.say("prices", "overrides", "note", where)
@@ -352,6 +354,24 @@ def _prices(settings: Settings, diagnosis: Diagnosis) -> None:
         "sellers": len(catalog.sellers),
         "overrides": settings.prices is not None,
     }
+
+
+def _price_source(settings: Settings, diagnosis: Diagnosis) -> None:
+    from attribkit.pricing.source import PriceSource
+
+    assert settings.price_source is not None
+    source = PriceSource(settings.price_source, ttl_hours=settings.price_ttl_hours)
+    age = source.age_hours()
+    if age is None:
+        diagnosis.say(
+            "prices", "source", "warning", f"{source.where}: never answered; `attribkit prices update` asks it"
+        )
+    elif age > 2 * settings.price_ttl_hours:
+        diagnosis.say("prices", "source", "warning", f"{source.where}: answered {age:.0f} hours ago for the last time")
+    else:
+        diagnosis.say(
+            "prices", "source", "ok", f"{source.where}: version {source.catalog().version}, {age:.0f} hours old"
+        )
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------

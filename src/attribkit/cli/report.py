@@ -38,6 +38,7 @@ def report(
     ] = None,
     top: Annotated[int | None, typer.Option(help="Only the first N groups.")] = None,
     sort: Annotated[str, typer.Option(help=f"By {', '.join(SORTS)} (largest first) or name.")] = "cost",
+    figure: Annotated[str | None, typer.Option(help="Costs of a repricing, by its label.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON; money is exact decimal text.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV; money is exact decimal text.")] = False,
     spool_dir: Annotated[
@@ -53,7 +54,7 @@ def report(
     if json and csv:
         raise ConfigurationError("--json and --csv exclude each other; leave one out", name="--csv")
     fields = tuple(field.strip() for field in by.split(",") if field.strip())
-    ledger, spool_dir = _place(ledger, spool_dir)
+    ledger, spool_dir = place(ledger, spool_dir)
     store = open_store(ledger, create=False, spool_dir=spool_dir)
     try:
         with _progress(_waiting(ledger, spool_dir)) as progress:
@@ -67,9 +68,10 @@ def report(
             by=fields,
             since=instant(since) if since else None,
             until=instant(until, name="--until") if until else None,
-            where=_conditions(where or []),
+            where=conditions(where or []),
             top=top,
             sort=sort,
+            figure=figure,
         )
     finally:
         store.close()
@@ -81,7 +83,7 @@ def report(
         _show(found)
 
 
-def _conditions(parts: list[str]) -> dict[str, list[str | None]]:
+def conditions(parts: list[str]) -> dict[str, list[str | None]]:
     conditions: dict[str, list[str | None]] = {}
     for part in parts:
         field, equals, value = part.partition("=")
@@ -109,7 +111,7 @@ def _show(found: Report) -> None:
         console.print(line, highlight=False, markup=False)
 
 
-def _place(ledger: str | None, spool_dir: str | None) -> tuple[str, str | None]:
+def place(ledger: str | None, spool_dir: str | None) -> tuple[str, str | None]:
     """Return the ledger and its spool: as asked, else as the settings say (environment, attribkit.toml, pyproject)."""
     if ledger is not None and spool_dir is not None:
         return ledger, spool_dir

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from attribkit.ledger.base import COLUMNS, Group, LedgerRow, LedgerStore, Loss, Question
+from attribkit.ledger.base import COLUMNS, Figure, Group, LedgerRow, LedgerStore, Loss, Question, Repricing
 from attribkit.ledger.open import open_ledger
 
-__all__ = ["COLUMNS", "Group", "LedgerRow", "LedgerStore", "Loss", "Question", "open_ledger"]
+__all__ = [
+    "COLUMNS",
+    "Figure",
+    "Group",
+    "LedgerRow",
+    "LedgerStore",
+    "Loss",
+    "Question",
+    "Repricing",
+    "open_ledger",
+]

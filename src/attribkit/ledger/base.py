@@ -12,7 +12,18 @@ from typing import Any, NamedTuple, Protocol
 from attribkit.attribution import WELL_KNOWN, Attribution
 from attribkit.money import from_pico
 
-__all__ = ["COLUMNS", "ROW_FIELDS", "Group", "LedgerRow", "LedgerStore", "Loss", "Question", "Where"]
+__all__ = [
+    "COLUMNS",
+    "ROW_FIELDS",
+    "Figure",
+    "Group",
+    "LedgerRow",
+    "LedgerStore",
+    "Loss",
+    "Question",
+    "Repricing",
+    "Where",
+]
 
 
 class LedgerRow(NamedTuple):
@@ -93,6 +104,8 @@ class LedgerRow(NamedTuple):
     price_date: str | None
     cost_lines: str
     """JSON array of [meter, quantity, USD per unit, USD], amounts as decimal text."""
+    charged_pico: int | None
+    """What the tenant is charged: the cost with the organisation's mark-up; the cost itself where none holds."""
 
     @property
     def usd(self) -> Decimal | None:
@@ -148,6 +161,42 @@ class Question(NamedTuple):
     until_ns: int | None = None
     """Calls that started before this."""
     where: Where = MappingProxyType({})
+    figure: str | None = None
+    """The label of a repricing: its costs are added up, the original ones for rows that it left as they are. Fields
+    in `by` and `where` stay those of the original rows."""
+
+
+class Repricing(NamedTuple):
+    """One labelled figure over the ledger: what calls would have cost, or did cost after all, by other prices."""
+
+    label: str
+    reason: str
+    created_ns: int
+    price_version: str
+    """The newest catalog and overrides that were used."""
+    since_ns: int | None
+    until_ns: int | None
+    where: str
+    """JSON object of the conditions that chose the calls."""
+    calls: int
+    """Rows that were priced again."""
+    changed: int
+    """Rows whose cost, charge or state is another one; only they have a figure of their own."""
+
+
+class Figure(NamedTuple):
+    """What one row costs under a label. The row itself keeps what it says."""
+
+    call_id: str
+    cost_pico: int | None
+    list_pico: int | None
+    charged_pico: int | None
+    cost_status: str
+    cost_reason: str | None
+    price_version: str
+    priced_as: str | None
+    price_date: str | None
+    cost_lines: str
 
 
 class Group(NamedTuple):
@@ -166,6 +215,10 @@ class Group(NamedTuple):
     """Operations with an attempt whose cost is an estimate."""
     input_tokens: int
     output_tokens: int
+    list_pico: int = 0
+    """At list price, of the rows that have one."""
+    charged_pico: int = 0
+    """What tenants are charged, of the rows that have a cost."""
 
 
 class Loss(NamedTuple):
@@ -199,6 +252,24 @@ class LedgerStore(Protocol):
 
     def losses(self, *, since_ns: int | None = None, until_ns: int | None = None) -> list[Loss]:
         """Return the losses that touch the time range."""
+
+    def begin_repricing(self, label: str) -> None:
+        """Make room for the figures of `label`, throwing away those of an earlier run that did not end.
+
+        Raises ConfigurationError when a finished repricing has the label.
+        """
+
+    def write_figures(self, label: str, figures: Sequence[Figure]) -> None:
+        """Keep figures; no question sees them before `finish_repricing`."""
+
+    def finish_repricing(self, repricing: Repricing) -> None:
+        """Make the figures of a label visible, all at once."""
+
+    def drop_repricing(self, label: str) -> bool:
+        """Forget a label and its figures; False when there is none."""
+
+    def repricings(self) -> list[Repricing]:
+        """Return the finished repricings, oldest first."""
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Make all reads inside see one state of the store."""

@@ -20,8 +20,11 @@ T = TypeVar("T")
 
 # A line is a JSON array: [1, [what is new for each call], [what many calls share], {meters}, [cost lines]]. What they
 # share ends in the well-known attribution fields and the free dimensions as JSON text. Or [1, "lost", [a Loss]].
-# A change of meaning takes the next number; lines of older numbers stay readable.
+# A line of format 2 says in addition, at the end of what is new, what the tenant is charged; where that is the cost
+# itself, format 1 is written. A change of meaning takes the next number; lines of older numbers stay readable.
 _FORMAT = 1
+_WITH_CHARGE = 2
+_START_WITH_CHARGE = f"[{_WITH_CHARGE},"
 _START = f"[{_FORMAT},"
 _LOST = f'{_START}"lost",'
 _OWN, _SHARED = 14, 24
@@ -66,7 +69,7 @@ def line_of(record: CallRecord) -> bytes:
     fields = _attributions.get(attribution)
     if fields is None:
         fields = _kept(_attributions, attribution, _attribution_values(attribution))
-    values = [
+    values: list[Any] = [
         _FORMAT,
         [
             record[0],
@@ -97,6 +100,9 @@ def line_of(record: CallRecord) -> bytes:
         dict(usage[0]),
         [[name, count, str(price), str(amount)] for name, count, price, amount in lines],
     ]
+    if cost[9] is not None:
+        values[0] = _WITH_CHARGE
+        values[1].append(str(cost[9]))
     try:
         return orjson.dumps(values, str, orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a count beyond 64 bits, a lone surrogate, a key that is no text
@@ -126,7 +132,7 @@ def row_of(record: CallRecord) -> LedgerRow:
 
 def read_line(line: str) -> LedgerRow | Loss:
     """Return what one line says. Raises ValueError for garbage, NewerLine for a line of a later format."""
-    if not line.startswith(_START):
+    if not line.startswith(_START) and not line.startswith(_START_WITH_CHARGE):
         _refuse(line)
     line = line.rstrip("\n")
     if line.startswith(_LOST):
@@ -151,7 +157,7 @@ def read_line(line: str) -> LedgerRow | Loss:
     if len(line) > _LONG_LINE:
         own = [_short(value) for value in own]
     call_id, operation_id, trace_id, span_id, attempt, started, duration, first_chunk, *own = own
-    response_id, request_id, reasoning, usd, listed, stated = own
+    response_id, request_id, reasoning, usd, listed, stated, *charged = own
     if type(reasoning) is not int:
         reasoning = int(reasoning)
     if type(call_id) is not str or not call_id or type(started) is not int or type(attempt) is not int:
@@ -175,6 +181,7 @@ def read_line(line: str) -> LedgerRow | Loss:
             _pico(stated),
             *verdict,
             _text(cost_lines),
+            _pico(charged[0]) if charged else cost_pico,
         ),
     )
 
@@ -278,6 +285,6 @@ def _loss(line: str) -> Loss:
 
 def _refuse(line: str) -> None:
     number = line[1:].partition(",")[0]
-    if line.startswith("[") and number.isdigit() and int(number) > _FORMAT:
-        raise NewerLine(f"format {number}, and this attribkit reads up to {_FORMAT}")
+    if line.startswith("[") and number.isdigit() and int(number) > _WITH_CHARGE:
+        raise NewerLine(f"format {number}, and this attribkit reads up to {_WITH_CHARGE}")
     raise ValueError("it is not a line of a spool")

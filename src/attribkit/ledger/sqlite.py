@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any
 
 from attribkit.errors import ConfigurationError
-from attribkit.ledger.base import COLUMNS, ROW_FIELDS, Group, LedgerRow, Loss, Question
+from attribkit.ledger.base import COLUMNS, ROW_FIELDS, Figure, Group, LedgerRow, Loss, Question, Repricing
 from attribkit.storage.sqlite import SqliteDatabase
 
 __all__ = ["SqliteLedger"]
@@ -34,6 +34,26 @@ _CALCULATED = {
 _FREE = re.compile(r"(?:dimensions\.)?([A-Za-z0-9_.\-]{1,64})")
 
 
+_ORIGINAL = {
+    "cost": "cost_pico",
+    "list": "list_pico",
+    "charged": "coalesce(charged_pico, cost_pico)",
+    "status": "cost_status",
+    "figures": "",
+}
+_FIGURE = {
+    "cost": "CASE WHEN f_id IS NULL THEN cost_pico ELSE f_cost END",
+    "list": "CASE WHEN f_id IS NULL THEN list_pico ELSE f_list END",
+    "charged": "CASE WHEN f_id IS NULL THEN coalesce(charged_pico, cost_pico) ELSE coalesce(f_charged, f_cost) END",
+    "status": "coalesce(f_status, cost_status)",
+    "figures": (
+        "LEFT JOIN (SELECT call_id AS f_id, cost_pico AS f_cost, list_pico AS f_list, charged_pico AS f_charged, "
+        "cost_status AS f_status FROM attribkit_figures WHERE label = :figure) ON f_id = call_id"
+    ),
+}
+_INSERT_FIGURE = f"INSERT OR REPLACE INTO attribkit_figures VALUES ({', '.join('?' * (1 + len(Figure._fields)))})"
+
+
 def _sql(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
@@ -44,7 +64,11 @@ class SqliteLedger:
     def __init__(self, path: str | None, *, create: bool = True, patience: float = 5.0) -> None:
         self.path = path
         self._database = SqliteDatabase(
-            path, room="ledger", migrations=(_sql("sqlite_0001.sql"),), create=create, patience=patience
+            path,
+            room="ledger",
+            migrations=(_sql("sqlite_0001.sql"), _sql("sqlite_0002.sql")),
+            create=create,
+            patience=patience,
         )
 
     def __repr__(self) -> str:
@@ -86,7 +110,12 @@ class SqliteLedger:
     def query(self, question: Question) -> list[Group]:
         keys = [expression(field) for field in question.by]
         conditions, values = _conditions(question)
+        figures = _ORIGINAL if question.figure is None else _FIGURE
+        if question.figure is not None:
+            self._check_figure(question.figure)
+            values["figure"] = question.figure
         statement = _sql("sqlite_query.sql").format(
+            **figures,
             keys="".join(f", CAST({key} AS TEXT)" for key in keys),
             conditions=conditions,
             grouping=f"GROUP BY {', '.join(keys)}" if keys else "",
@@ -116,6 +145,50 @@ class SqliteLedger:
         return [
             Loss._make(row) for row in self._database.read(_fetched(statement, {"since": since_ns, "until": until_ns}))
         ]
+
+    def begin_repricing(self, label: str) -> None:
+        def clear(connection: sqlite3.Connection) -> None:
+            if connection.execute("SELECT 1 FROM attribkit_repricings WHERE label = ?", (label,)).fetchone():
+                raise ConfigurationError(
+                    f"label {label!r}: a repricing has it already; take another label, or drop that one",
+                    name="label",
+                    value=label,
+                )
+            connection.execute("DELETE FROM attribkit_figures WHERE label = ?", (label,))
+
+        self._database.write(clear)
+
+    def write_figures(self, label: str, figures: Sequence[Figure]) -> None:
+        values = [(label, *figure) for figure in figures]
+        self._database.write(lambda connection: connection.executemany(_INSERT_FIGURE, values) and None)
+
+    def finish_repricing(self, repricing: Repricing) -> None:
+        statement = f"INSERT INTO attribkit_repricings VALUES ({', '.join('?' * len(repricing))})"
+        self._database.write(lambda connection: connection.execute(statement, repricing) and None)
+
+    def drop_repricing(self, label: str) -> bool:
+        def drop(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM attribkit_figures WHERE label = ?", (label,))
+            return connection.execute("DELETE FROM attribkit_repricings WHERE label = ?", (label,)).rowcount > 0
+
+        return self._database.write(drop)
+
+    def repricings(self) -> list[Repricing]:
+        statement = (
+            "SELECT label, reason, created_ns, price_version, since_ns, until_ns, conditions, calls, changed "
+            "FROM attribkit_repricings ORDER BY created_ns, label"
+        )
+        return [Repricing._make(row) for row in self._database.read(_fetched(statement, {}))]
+
+    def _check_figure(self, label: str) -> None:
+        known = [repricing.label for repricing in self.repricings()]
+        if label not in known:
+            raise ConfigurationError(
+                f"figure {label!r}: no repricing has this label; there is {', '.join(known) or 'none'}",
+                name="figure",
+                value=label,
+                allowed=known,
+            )
 
     def snapshot(self) -> AbstractContextManager[None]:
         return self._database.snapshot()
@@ -183,7 +256,8 @@ def _conditions(question: Question) -> tuple[str, dict[str, object]]:
 
 
 def _group(row: tuple[Any, ...]) -> Group:
-    calls, attempts, cost_high, cost_low, unpriced, estimated, in_high, in_low, out_high, out_low, *key = row
+    calls, attempts, cost_high, cost_low, unpriced, estimated, in_high, in_low, out_high, out_low, *rest = row
+    list_high, list_low, charged_high, charged_low, *key = rest
     return Group(
         key=tuple(key),
         calls=calls,
@@ -193,6 +267,8 @@ def _group(row: tuple[Any, ...]) -> Group:
         estimated_calls=estimated,
         input_tokens=_whole(in_high, in_low),
         output_tokens=_whole(out_high, out_low),
+        list_pico=_whole(list_high, list_low),
+        charged_pico=_whole(charged_high, charged_low),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from attribkit.errors import PriceDataError
 from attribkit.pricing.meters import unit_of
 
-__all__ = ["FORMAT", "Catalog", "Shard", "check_shard", "instant"]
+__all__ = ["FORMAT", "Catalog", "Shard", "check_shard", "in_force", "instant"]
 
 FORMAT = 1
 _BUNDLED = os.path.join(os.path.dirname(__file__), "data")
@@ -86,6 +86,12 @@ def instant(text: str) -> int:
         moment = moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return ((since.days * 86_400 + since.seconds) * 10**6 + since.microseconds) * 1_000
+
+
+def in_force(rows: list[dict[str, Any]], day: str) -> dict[str, Any]:
+    """Return the row that holds on an ISO day (or at an ISO instant); the first one holds for all time before it."""
+    rows = [row for row in rows if not row.get("withdrawn")]
+    return max((row for row in rows[1:] if row["from"] <= day), key=lambda row: str(row["from"]), default=rows[0])
 
 
 def check_shard(seller: str, data: Mapping[str, Any]) -> None:

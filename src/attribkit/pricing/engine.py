@@ -15,7 +15,7 @@ from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
 from attribkit.pricing.catalog import Catalog, Shard, instant
 from attribkit.pricing.meters import PRICES, STANDS_IN
 from attribkit.pricing.names import candidates, nearest, profile_scope, stated_region
-from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
+from attribkit.pricing.overrides import Labels, Overrides, Rule, discounted, read_overrides
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS, Usage
 from attribkit.usage.read import read_usage
 
@@ -37,18 +37,20 @@ _multiply, _add = PRICES.multiply, PRICES.add
 _new = tuple.__new__
 
 _Prices = dict[str, Decimal]
-_Key = tuple[str | None, str | None, str | None, str | None, str | None, str | None, bool]
-"""Provider, model, tier, region, region by the usage, speed, batch."""
+_Group = frozenset[int] | None
+_Key = tuple[str | None, str | None, str | None, str | None, str | None, str | None, bool, _Group]
+"""Provider, model, tier, region, region by the usage, speed, batch, which conditional overrides hold."""
 
 
 class _Entry:
     """What one kind of call costs between two instants; or why there is no price."""
 
-    __slots__ = ("date", "free", "list_prices", "list_steps", "name", "prices", "reason", "since", "steps", "until",
-                 "version")  # fmt: skip
+    __slots__ = ("built", "charge", "date", "free", "list_prices", "list_steps", "name", "prices", "reason", "since",
+                 "steps", "until", "version")  # fmt: skip
 
-    def __init__(self, since: int, until: int, version: str) -> None:
-        self.since, self.until, self.version = since, until, version
+    def __init__(self, since: int, until: int, version: str, built: str) -> None:
+        self.since, self.until, self.version, self.built = since, until, version, built
+        self.charge: Rule | None = None
         self.prices: _Prices | None = None
         self.steps: tuple[tuple[int, _Prices], ...] = ()
         self.list_prices: _Prices | None = None
@@ -67,6 +69,7 @@ class PriceEngine:
         self.catalog, self.overrides = catalog, overrides
         self._entries: dict[_Key, _Entry] = {}
         self._sellers: dict[tuple[str | None, str | None], str] = {}
+        self._conditional = bool(overrides.fields)
         self._own_version = f"{catalog.version}+{overrides.digest}" if overrides.digest else catalog.version
 
     @classmethod
@@ -82,6 +85,10 @@ class PriceEngine:
         `overrides` are mappings or TOML/JSON files; raises PriceDataError for one that breaks the format.
         """
         return cls(Catalog.bundled(), read_overrides(overrides)) if overrides else _plain_engine()
+
+    def with_catalog(self, catalog: Catalog) -> PriceEngine:
+        """Return an engine with the same overrides over another catalog."""
+        return PriceEngine(catalog, self.overrides)
 
     @property
     def version(self) -> str:
@@ -114,6 +121,19 @@ class PriceEngine:
         found.sort(key=lambda name: (-_shared(name.rpartition("/")[2], wanted), len(name)))
         return found[:5]
 
+    def lookup(self, model: str, seller: str | None = None) -> list[tuple[Shard, str]]:
+        """Return where a name is found, as (shard, the catalog's own name): with one seller, or with every one that
+        has it. Without a seller, and where the name does not tell one, this loads the whole catalog: for commands."""
+        told = self.seller_of(seller, model)
+        sellers = [told] if told else [seller] if seller else list(self.catalog.sellers)
+        found = []
+        for name in sellers:
+            shard = self.catalog.shard(name)
+            key = self._find(shard, name, model)[1]
+            if shard is not None and key is not None:
+                found.append((shard, key))
+        return found
+
     def price(
         self,
         payload: Any,
@@ -125,6 +145,7 @@ class PriceEngine:
         region: str | None = None,
         batch: bool = False,
         at: datetime | date | str | int | None = None,
+        who: Labels | None = None,
     ) -> Cost:
         """Return the cost of a raw usage payload; the arguments are those of `cost`.
 
@@ -148,6 +169,7 @@ class PriceEngine:
             region=region,
             batch=batch,
             at=at,
+            who=who,
         )
 
     def cost(
@@ -161,13 +183,16 @@ class PriceEngine:
         region: str | None = None,
         batch: bool = False,
         at: datetime | date | str | int | None = None,
+        who: Labels | None = None,
     ) -> Cost:
         """Return what `usage` cost at an instant (`at`: date-time, date, ISO text, or nanoseconds since the epoch; now
-        when None). What the usage itself states (model, tier, region, speed) goes before the arguments."""
+        when None). What the usage itself states (model, tier, region, speed) goes before the arguments. `who` is the
+        Attribution of the call, for overrides with a `when`."""
         try:
             ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
             batch = batch or api == "batch"
-            key = (provider, usage[4] or model, usage[5] or service_tier, region, usage[6], usage[7], batch)
+            group = self.overrides.group(who) if self._conditional else None
+            key = (provider, usage[4] or model, usage[5] or service_tier, region, usage[6], usage[7], batch, group)
             entry = self._entries.get(key)
             if entry is None or not entry.since <= ns < entry.until:
                 entry = self._resolve(key, ns)
@@ -175,7 +200,9 @@ class PriceEngine:
             if entry.prices is None or not usage[2] or stated is not None:
                 answer = self._unusual(usage, entry, provider)
                 if answer is not None:
-                    return answer
+                    return answer if entry.charge is None else _charged(answer, entry.charge)
+            if entry.charge is not None:
+                return _charged(_priced(usage, entry), entry.charge)
             return _priced(usage, entry)
         except Exception as error:  # the app comes first: no payload may break it
             return Cost.unknown(f"cannot be priced: {type(error).__name__}: {error}", price_version=self._own_version)
@@ -200,7 +227,7 @@ class PriceEngine:
             return None
         try:
             ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
-            key = (provider, model, service_tier, region, None, None, batch)
+            key = (provider, model, service_tier, region, None, None, batch, None)
             entry = self._entries.get(key)
             if entry is None or not entry.since <= ns < entry.until:
                 entry = self._resolve(key, ns)
@@ -244,15 +271,27 @@ class PriceEngine:
     def _unusual(self, usage: Usage, entry: _Entry, provider: str | None) -> Cost | None:
         """Answer what is not a plain product of counts and prices; None when it is one after all."""
         stated = usage.stated_usd
-        version = entry.version
+        version, built = entry.version, entry.built
         if stated is not None and (provider in _STATES_ITS_CHARGE or (entry.prices is None and not entry.free)):
             line = CostLine("stated", 1, stated, stated)
             name = f"{provider}/stated" if provider else "stated"
             if not stated:
-                return Cost(_ZERO, "free", (), version, "the provider stated a charge of 0", _ZERO, stated, name)
-            return Cost(stated, "priced", (line,), version, None, stated, stated, name)
+                return Cost(
+                    _ZERO,
+                    "free",
+                    (),
+                    version,
+                    "the provider stated a charge of 0",
+                    _ZERO,
+                    stated,
+                    name,
+                    None,
+                    None,
+                    built,
+                )
+            return Cost(stated, "priced", (line,), version, None, stated, stated, name, None, None, built)
         if entry.free is not None and (usage.known or entry.reason == "committed"):
-            return Cost(_ZERO, "free", (), version, entry.free, _ZERO, stated, entry.name, entry.date)
+            return Cost(_ZERO, "free", (), version, entry.free, _ZERO, stated, entry.name, entry.date, None, built)
         if not usage.known:
             why = "; ".join(usage.problems[:3]) or "the reply stated no usage"
             return Cost.unknown(f"no usable usage: {why}", price_version=version, stated_usd=stated)
@@ -277,9 +316,10 @@ class PriceEngine:
         served_region: str | None,
         speed: str | None,
         batch: bool,
+        group: _Group,
         ns: int,
     ) -> _Entry:
-        entry = _Entry(_EVER, _NEVER, self.catalog.version)
+        entry = _Entry(_EVER, _NEVER, self.catalog.version, self.catalog.built)
         tier = _tier(tier, speed, batch)
         if tier in COMMITTED:
             entry.free, entry.reason = COMMITTED[tier], "committed"
@@ -298,9 +338,9 @@ class PriceEngine:
         shard = self.catalog.shard(seller)
         own_name = self.overrides.names.get((seller, model.lower()))
         names, found = self._find(shard, seller, own_name or model)
-        rule, since, until = self.overrides.find(seller, (*names, model), tier, ns)
+        rule, entry.charge, since, until = self.overrides.find(seller, (*names, model), tier, ns, group)
         entry.since, entry.until = since, until
-        if rule is not None:
+        if rule is not None or entry.charge is not None:
             entry.version = self._own_version
         if rule is not None and rule.kind == "free":
             entry.free, entry.name = rule.reason, f"{seller}/{found or model}"
@@ -390,8 +430,26 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
         status, reason = "free", "every meter of this call has a price of 0"
     return _new(
         Cost,
-        (total, status, tuple(lines), entry.version, reason, at_list, usage[8], entry.name, entry.date),
+        (
+            total,
+            status,
+            tuple(lines),
+            entry.version,
+            reason,
+            at_list,
+            usage[8],
+            entry.name,
+            entry.date,
+            None,
+            entry.built,
+        ),
     )
+
+
+def _charged(cost: Cost, charge: Rule) -> Cost:
+    """Return `cost` with what the mark-up makes of it; what has no cost is charged nothing that can be said."""
+    basis = cost.list_usd if charge.on_list and cost.list_usd is not None else cost.usd
+    return cost if basis is None else cost._replace(charged_usd=_multiply(basis, charge.factor))
 
 
 def _at_list(usage: Usage, entry: _Entry) -> Decimal | None:

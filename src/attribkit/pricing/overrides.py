@@ -1,4 +1,5 @@
-"""An organisation's own prices over the catalog: contract prices, discounts, free sellers, deployment names."""
+"""An organisation's own prices over the catalog: contract prices, discounts, free sellers, deployment names, and the
+mark-up that its tenants are charged."""
 
 from __future__ import annotations
 
@@ -6,21 +7,30 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from attribkit.errors import PriceDataError
 from attribkit.pricing.catalog import instant
 from attribkit.pricing.meters import FEES, PRICES, unit_of, unit_price
 
-__all__ = ["Overrides", "Rule", "discounted", "read_overrides"]
+__all__ = ["Labels", "Overrides", "Rule", "discounted", "read_overrides"]
 
 _SINCE, _UNTIL = -(1 << 62), 1 << 62
 _KEYS = {
-    "price": {"seller", "model", "from", "until", "tier", "note"},
-    "discount": {"seller", "model", "from", "until", "percent", "fees", "note"},
-    "free": {"seller", "model", "from", "until", "reason", "note"},
+    "price": {"seller", "model", "from", "until", "when", "tier", "note"},
+    "discount": {"seller", "model", "from", "until", "when", "percent", "fees", "note"},
+    "free": {"seller", "model", "from", "until", "when", "reason", "note"},
+    "charge": {"seller", "model", "from", "until", "when", "percent", "on", "note"},
     "name": {"seller", "name", "model", "note"},
 }
+_MOST_GROUPS = 4_096
+_MOST_PERCENT = {"discount": 100, "charge": 10_000}
+
+
+class Labels(Protocol):
+    """Who a call is for, as far as rules ask: an Attribution."""
+
+    def get(self, name: str, /) -> str | None: ...
 
 
 class Rule(NamedTuple):
@@ -36,10 +46,14 @@ class Rule(NamedTuple):
     prices: Mapping[str, Decimal]
     """Unit prices by meter (kind "price")."""
     factor: Decimal
-    """What is paid of the list price (kind "discount")."""
+    """What is paid of the list price (kind "discount"), or charged of the cost (kind "charge")."""
     fees: bool
     """Whether the discount holds for fees (searches, requests) too."""
     reason: str
+    when: tuple[tuple[str, frozenset[str]], ...] = ()
+    """Fields of the attribution and the values of which each must have one."""
+    on_list: bool = False
+    """Whether the charge is reckoned from the list price instead of the contracted cost."""
 
     def matches(self, seller: str, names: Iterable[str]) -> bool:
         """Return whether the rule is for this seller and any of these names of a model."""
@@ -59,16 +73,42 @@ class Overrides:
 
     def __init__(self, rules: tuple[Rule, ...], names: Mapping[tuple[str, str], str], digest: str) -> None:
         self.rules, self.names, self.digest = rules, names, digest
+        self.fields = tuple(sorted({field for rule in rules for field, _ in rule.when}))
+        """The fields of an attribution that any rule asks for."""
+        self._groups: dict[tuple[str | None, ...], frozenset[int]] = {}
 
-    def find(self, seller: str, names: Iterable[str], tier: str, ns: int) -> tuple[Rule | None, int, int]:
-        """Return the rule for a call at `ns`, and the span in which this answer holds.
+    def group(self, who: Labels | None) -> frozenset[int] | None:
+        """Return which conditional rules hold for `who`, by their place; None when there are no such rules."""
+        if not self.fields:
+            return None
+        values = tuple(who.get(field) for field in self.fields) if who is not None else ()
+        group = self._groups.get(values)
+        if group is None:
+            fields = dict(zip(self.fields, values, strict=False))
+            group = frozenset(
+                place
+                for place, rule in enumerate(self.rules)
+                if rule.when and all(fields.get(field) in allowed for field, allowed in rule.when)
+            )
+            if len(self._groups) >= _MOST_GROUPS:
+                self._groups.clear()
+            self._groups[values] = group
+        return group
 
-        A contract price or "free" goes before a discount.
+    def find(
+        self, seller: str, names: Iterable[str], tier: str, ns: int, group: frozenset[int] | None = None
+    ) -> tuple[Rule | None, Rule | None, int, int]:
+        """Return the rule of the price and that of the charge for a call at `ns`, and the span in which they hold.
+
+        A contract price or "free" goes before a discount, a rule with `when` before one without.
         """
         known = tuple(names)
         since, until = _SINCE, _UNTIL
         best: Rule | None = None
-        for rule in self.rules:
+        charge: Rule | None = None
+        for place, rule in enumerate(self.rules):
+            if rule.when and (group is None or place not in group):
+                continue
             if not rule.matches(seller, known) or (rule.kind == "price" and rule.tier not in (tier, "*")):
                 continue
             for edge in (rule.since, rule.until):
@@ -76,11 +116,17 @@ class Overrides:
                     since = max(since, edge)
                 else:
                     until = min(until, edge)
-            if rule.since <= ns < rule.until and (
-                best is None or (best.kind == "discount" and rule.kind != "discount")
-            ):
+            if not rule.since <= ns < rule.until:
+                continue
+            if rule.kind == "charge":
+                charge = rule if charge is None or (rule.when and not charge.when) else charge
+            elif best is None or _rank(rule) > _rank(best):
                 best = rule
-        return best, since, until
+        return best, charge, since, until
+
+
+def _rank(rule: Rule) -> tuple[bool, bool]:
+    return rule.kind != "discount", bool(rule.when)
 
 
 def read_overrides(
@@ -123,7 +169,7 @@ def _read_row(where: str, kind: str, row: Any, rules: list[Rule], names: dict[tu
     unknown = [key for key in row if key not in _KEYS[kind] and not (kind == "price" and unit_of(key))]
     if unknown:
         raise PriceDataError(f"{where}: {unknown[0]!r} is not a key of a {kind}")
-    seller = _text(where, row, "seller", "*" if kind == "discount" else None)
+    seller = _text(where, row, "seller", "*" if kind in ("discount", "charge") else None)
     model = _text(where, row, "model", None if kind in ("price", "name") else "*")
     if kind == "name":
         names[seller, _text(where, row, "name", None).lower()] = model
@@ -135,14 +181,35 @@ def _read_row(where: str, kind: str, row: Any, rules: list[Rule], names: dict[tu
     factor = Decimal(1)
     if kind == "price" and not prices:
         raise PriceDataError(f'{where}: no price; name meters, for example input = "2.50" (USD per million tokens)')
-    if kind == "discount":
+    if kind in _MOST_PERCENT:
         percent = _number(where, row, "percent")
-        if percent > 100:
-            raise PriceDataError(f"{where}: percent = {percent}: a discount is from 0 to 100")
-        factor = PRICES.divide(100 - percent, Decimal(100))
+        if percent > _MOST_PERCENT[kind]:
+            raise PriceDataError(f"{where}: percent = {percent}: a {kind} is from 0 to {_MOST_PERCENT[kind]}")
+        factor = PRICES.divide(100 - percent if kind == "discount" else 100 + percent, Decimal(100))
+    on = _text(where, row, "on", "cost") if kind == "charge" else "cost"
+    if on not in ("cost", "list"):
+        raise PriceDataError(f'{where}: on = {on!r}: a charge is reckoned on "cost" or on "list"')
     reason = _text(where, row, "reason", "free by the organisation's own prices") if kind == "free" else ""
     tier = _text(where, row, "tier", "standard") if kind == "price" else ""
-    rules.append(Rule(kind, seller, model, since, until, tier, prices, factor, row.get("fees") is True, reason))
+    when = _when(where, row)
+    rules.append(
+        Rule(
+            kind, seller, model, since, until, tier, prices, factor, row.get("fees") is True, reason, when, on == "list"
+        )
+    )
+
+
+def _when(where: str, row: Mapping[str, Any]) -> tuple[tuple[str, frozenset[str]], ...]:
+    stated = row.get("when") or {}
+    if not isinstance(stated, Mapping):
+        raise PriceDataError(f'{where}: when = {stated!r} is not a table of fields, {{tenant_id = "acme"}}')
+    conditions = []
+    for field, value in stated.items():
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list | tuple) or not values or not all(isinstance(one, str) for one in values):
+            raise PriceDataError(f"{where}: when.{field} = {value!r} is not a text or a list of texts")
+        conditions.append((str(field), frozenset(values)))
+    return tuple(conditions)
 
 
 def discounted(prices: Mapping[str, Decimal], rule: Rule) -> dict[str, Decimal]:

@@ -37,6 +37,10 @@ class Spend(NamedTuple):
     """Calls with an attempt whose cost is an estimate."""
     input_tokens: int
     output_tokens: int
+    list_cost: Decimal = Decimal(0)
+    """USD at list price, before the organisation's overrides."""
+    charged: Decimal = Decimal(0)
+    """USD that tenants are charged: the cost with the organisation's mark-up."""
 
 
 class ReportRow(NamedTuple):
@@ -59,6 +63,8 @@ class Report(NamedTuple):
     """Groups that `top` left out."""
     lost_calls: int = 0
     """Calls in the time range that no disk would take; they are in no other figure."""
+    figure: str | None = None
+    """The label of the repricing whose costs these are; None for the original ones."""
 
     @property
     def unattributed_share_of_cost(self) -> float | None:
@@ -84,6 +90,7 @@ SORTS: dict[str, Callable[[Spend], Decimal | int]] = {
     "input_tokens": lambda spend: spend.input_tokens,
     "output_tokens": lambda spend: spend.output_tokens,
     "tokens": lambda spend: spend.input_tokens + spend.output_tokens,
+    "charged": lambda spend: spend.charged,
 }
 """Largest first; "name" sorts by the group fields instead."""
 
@@ -97,18 +104,20 @@ def spend(
     where: Where | None = None,
     top: int | None = None,
     sort: str = "cost",
+    figure: str | None = None,
 ) -> Report:
     """Return spend by the fields `by`, from one state of the ledger.
 
     A field is any of `KNOWN_FIELDS` or a free dimension; times of day are UTC. `since` is included, `until` is not;
     a time without an offset is UTC. `where` keeps the calls whose field has the value, or one of the values; None is
-    "not set". `top` keeps the first groups; the total is over all. Raises ConfigurationError for a name or a number
+    "not set". `figure` is the label of a repricing whose costs are taken. `top`
+    keeps the first groups; the total is over all. Raises ConfigurationError for a name or a number
     that cannot be used, and for a dimension that no call in the ledger has.
     """
     by, where = tuple(by), dict(where or {})
     _check(by, top, sort)
     question = Question(
-        by, None if since is None else nanoseconds(since), None if until is None else nanoseconds(until), where
+        by, None if since is None else nanoseconds(since), None if until is None else nanoseconds(until), where, figure
     )
     with store.snapshot():
         total = _spend(*store.query(question._replace(by=())))
@@ -122,7 +131,7 @@ def spend(
         rows.sort(key=lambda row: SORTS[sort](row.spend), reverse=True)
     kept = rows if top is None else rows[:top]
     lost = sum(loss.calls for loss in losses)
-    return Report(by, tuple(kept), total, unattributed, len(rows) - len(kept), lost)
+    return Report(by, tuple(kept), total, unattributed, len(rows) - len(kept), lost, figure)
 
 
 def _spend(group: Group) -> Spend:
@@ -134,6 +143,8 @@ def _spend(group: Group) -> Spend:
         estimated_calls=group.estimated_calls,
         input_tokens=group.input_tokens,
         output_tokens=group.output_tokens,
+        list_cost=from_pico(group.list_pico),
+        charged=from_pico(group.charged_pico),
     )
 
 

@@ -33,23 +33,26 @@ def as_json(report: Report) -> str:
         "unattributed_share_of_calls": report.unattributed_share_of_calls,
         "unpriced_share_of_calls": report.unpriced_share_of_calls,
     }
-    rows = [{**dict(zip(report.by, row.key, strict=True)), **_figures(row.spend)} for row in report.rows]
+    layers = _layered(report)
+    rows = [{**dict(zip(report.by, row.key, strict=True)), **_figures(row.spend, layers)} for row in report.rows]
     total = {
-        **_figures(report.total),
+        **_figures(report.total, layers),
         "estimated_calls": report.total.estimated_calls,
         "lost_calls": report.lost_calls,
         **{name: None if share is None else round(share, 6) for name, share in shares.items()},
     }
-    return json.dumps({"rows": rows, "total": total}, indent=2, ensure_ascii=False)
+    figure = {} if report.figure is None else {"figure": report.figure}
+    return json.dumps({**figure, "rows": rows, "total": total}, indent=2, ensure_ascii=False)
 
 
 def as_csv(report: Report) -> str:
     """Return the groups as CSV with a heading; a field that is not set is empty. There is no line for the total."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow((*report.by, *_COLUMNS))
+    layers = _layered(report)
+    writer.writerow((*report.by, *_COLUMNS, *(("list_usd", "charged_usd") if layers else ())))
     for row in report.rows:
-        writer.writerow((*("" if value is None else value for value in row.key), *_figures(row.spend).values()))
+        writer.writerow((*("" if value is None else value for value in row.key), *_figures(row.spend, layers).values()))
     return out.getvalue()
 
 
@@ -125,7 +128,8 @@ def notes(report: Report) -> list[str]:
     total = report.total
     if not total.attempts:
         return ["no calls in this range", *_lost(report)]
-    lines = [
+    lines = [] if report.figure is None else [f"figure: {report.figure}, a repricing; the rows keep their own costs"]
+    lines += [
         f"unattributed: {_percent(report.unattributed_share_of_cost)} of cost, "
         f"{_percent(report.unattributed_share_of_calls)} of calls ({report.unattributed.calls:,} without tenant_id)"
     ]
@@ -146,8 +150,10 @@ def _lost(report: Report) -> list[str]:
 
 
 def _heads(report: Report) -> list[str]:
-    """Return the headings of the figures; attempts and unpriced calls only where they say something."""
-    heads = ["calls", "attempts", "cost USD", "unpriced", "in tok", "out tok"]
+    """Return the headings of the figures; attempts, charges and unpriced calls only where they say something."""
+    heads = ["calls", "attempts", "cost USD", "charged USD", "unpriced", "in tok", "out tok"]
+    if report.total.charged == report.total.cost:
+        heads.remove("charged USD")
     if report.total.attempts == report.total.calls:
         heads.remove("attempts")
     if not report.total.unpriced_calls:
@@ -159,7 +165,12 @@ def _labels(report: Report) -> list[str]:
     return ["total", *[""] * (len(report.by) - 1)] if report.by else []
 
 
-def _figures(spend: Spend) -> dict[str, Any]:
+def _layered(report: Report) -> bool:
+    """Return whether list prices or charges differ from the cost: only then do the figures say them."""
+    return not report.total.list_cost == report.total.cost == report.total.charged
+
+
+def _figures(spend: Spend, layers: bool) -> dict[str, Any]:
     return {
         "calls": spend.calls,
         "attempts": spend.attempts,
@@ -167,6 +178,7 @@ def _figures(spend: Spend) -> dict[str, Any]:
         "unpriced_calls": spend.unpriced_calls,
         "input_tokens": spend.input_tokens,
         "output_tokens": spend.output_tokens,
+        **({"list_usd": usd_text(spend.list_cost), "charged_usd": usd_text(spend.charged)} if layers else {}),
     }
 
 
@@ -174,7 +186,8 @@ def _cells(report: Report, spend: Spend, *, short: bool = False) -> list[str]:
     figures = {
         "calls": f"{spend.calls:,}",
         "attempts": f"{spend.attempts:,}",
-        "cost USD": _money(spend, report.total),
+        "cost USD": _money(spend, spend.cost, report.total),
+        "charged USD": _money(spend, spend.charged, report.total),
         "unpriced": f"{spend.unpriced_calls:,}" if spend.unpriced_calls else "-",
         "in tok": _count(spend.input_tokens, short),
         "out tok": _count(spend.output_tokens, short),
@@ -189,14 +202,14 @@ def _count(number: int, short: bool) -> str:
     return f"{number:,}"
 
 
-def _money(spend: Spend, total: Spend) -> str:
-    """Return a cost for the eye, with as many places as suit the total; exact figures are in JSON and CSV."""
-    if not spend.cost and spend.unpriced_calls == spend.calls and spend.calls:
+def _money(spend: Spend, amount: Decimal, total: Spend) -> str:
+    """Return an amount for the eye, with as many places as suit the total; exact figures are in JSON and CSV."""
+    if not amount and spend.unpriced_calls == spend.calls and spend.calls:
         return "no price"
     size = abs(total.cost)
     places = Decimal("0.01") if size >= 10_000 else Decimal("0.0001") if size >= 10 else Decimal("0.000001")
-    rounded = spend.cost.quantize(places, context=_WIDE)
-    return f"<{places}" if spend.cost and not rounded else f"{rounded:,}"
+    rounded = amount.quantize(places, context=_WIDE)
+    return f"<{places}" if amount and not rounded else f"{rounded:,}"
 
 
 def _bar(part: Decimal, most: Decimal, whole: Decimal, width: int) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "carry",
     "conflicts",
     "current",
+    "disown",
     "enter",
     "entrypoint",
     "in_force",
@@ -31,6 +32,7 @@ __all__ = [
     "observe_workflows",
     "opened_so_far",
     "remember_origins",
+    "reset",
     "restored",
     "scope",
 ]
@@ -76,6 +78,9 @@ scope: Callable[[], Scope] = _current.get
 enter: Callable[[Scope], Token[Scope]] = _current.set
 """Puts a scope in force and returns what `leave` takes; for patches, where a context manager costs too much."""
 
+reset: Callable[[Token[Scope]], None] = _current.reset
+"""Undoes `enter`, where nothing but the same frame can have been entered in; anywhere else `leave` does."""
+
 
 def current() -> Attribution:
     """Return the attribution in force. It is empty, not None, when no scope is open."""
@@ -86,16 +91,22 @@ def current() -> Attribution:
 
 Adopter = Callable[[], Mapping[str, str] | None]
 _adopters: tuple[Adopter, ...] = ()
+_disowners: tuple[Callable[[], object], ...] = ()
 
 
-def add_adopter(adopter: Adopter) -> Callable[[], None]:
-    """Ask `adopter` at every call for fields that a framework carries. Return a function that takes it off again."""
-    global _adopters
+def add_adopter(adopter: Adopter, disown: Callable[[], object] = lambda: None) -> Callable[[], None]:
+    """Ask `adopter` at every call for fields that a framework carries. Return a function that takes it off again.
+
+    `disown` makes the framework carry none from here on, in the context in which it is called.
+    """
+    global _adopters, _disowners
     _adopters = (*_adopters, adopter)
+    _disowners = (*_disowners, disown)
 
     def remove() -> None:
-        global _adopters
+        global _adopters, _disowners
         _adopters = tuple(a for a in _adopters if a is not adopter)
+        _disowners = tuple(d for d in _disowners if d is not disown)
 
     return remove
 
@@ -112,6 +123,13 @@ def in_force() -> Scope:
         if found:
             here = adopted(here, found)
     return here
+
+
+def disown() -> None:
+    """Put nothing in force in this context, neither a scope nor what a framework carries."""
+    _current.set(EMPTY)
+    for each in _disowners:
+        each()
 
 
 def adopted(here: Scope, found: Mapping[str, str]) -> Scope:

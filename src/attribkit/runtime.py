@@ -23,7 +23,7 @@ from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
 from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
-from attribkit.instrumentation.hops import celery
+from attribkit.instrumentation.hops import celery, programs
 from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
@@ -220,11 +220,21 @@ class Runtime:
         """Put everything on."""
         read_replies = any(route.reads_reply for route in self.gateways.routes)
         messages = Messages(self.carrier_key)
-        rows = catalog.patches(self.pipeline, messages=messages, read_replies=read_replies, own=self.peers)
+        rows = catalog.patches(
+            self.pipeline,
+            messages=messages,
+            read_replies=read_replies,
+            own=self.peers,
+            carrier_key=self.carrier_key,
+        )
         if self._telemetry is not None:
             rows = (*rows, *self._telemetry.start(self._undo))
         self.patches.apply(rows, off=self._off)
-        listeners = (*catalog.LISTENERS, ("celery", lambda: celery.follow(messages)))
+        listeners = (
+            *catalog.LISTENERS,
+            ("celery", lambda: celery.follow(messages)),
+            ("processes", lambda: programs.received(self.carrier_key)),
+        )
         self._undo += [begin() for group, begin in listeners if group not in self._off]
         self.prices.start()
         atexit.register(self.settle)

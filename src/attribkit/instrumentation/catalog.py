@@ -17,8 +17,10 @@ from attribkit.instrumentation.hops import (
     langchain_metering,
     langgraph,
     peers,
+    processes,
     runnables,
     tasks,
+    threads,
     web,
 )
 from attribkit.instrumentation.hops.messages import Messages
@@ -34,6 +36,8 @@ GROUPS = (
     "http",
     "redirects",
     "asyncio",
+    "threads",
+    "processes",
     "langchain",
     "langgraph",
     "peers",
@@ -52,15 +56,23 @@ LISTENERS: tuple[tuple[str, Callable[[], Callable[[], None]]], ...] = (
 
 
 def patches(
-    pipeline: Pipeline, *, messages: Messages, read_replies: bool = True, own: Peers | None = None
+    pipeline: Pipeline,
+    *,
+    messages: Messages,
+    read_replies: bool = True,
+    own: Peers | None = None,
+    carrier_key: bytes | None = None,
 ) -> tuple[Patch, ...]:
-    """Return every row, clients first. `own` are the services that get the carrier, `messages` write those of jobs."""
+    """Return every row, clients first. `own` are the services that get the carrier, `messages` write those of jobs,
+    `carrier_key` signs those of child programs."""
     return (
         *openai.patches(pipeline, read_replies=read_replies),
         *anthropic.patches(pipeline),
         *http.patches(pipeline),
         *redirects.patches(pipeline),
         *tasks.patches(),
+        *threads.patches(),
+        *processes.patches(carrier_key),
         *langchain.patches(),
         *langchain_metering.patches(pipeline),
         *runnables.patches(),

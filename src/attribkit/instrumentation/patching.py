@@ -11,7 +11,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import wrapt
 
@@ -20,6 +20,8 @@ from attribkit import faults
 __all__ = ["Patch", "PatchState", "Patches", "Standby", "Status"]
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+Replacement = Callable[[Any, list[None]], Any]
+"""Takes the original and a switch, an empty list once the patch is off; returns what stands in the original's place."""
 Status = Literal["applied", "waiting", "missing", "unsupported", "off"]
 
 
@@ -59,7 +61,7 @@ class Patch(NamedTuple):
     """The module that defines the attribute; importing it is what applies the patch."""
     path: str
     """A dotted path inside the module: `Class.method` or `function`."""
-    wrapper: Wrapper
+    wrapper: Wrapper | Replacement
     group: str
     """The setting that turns it off: openai, langchain, ..."""
     distribution: str
@@ -74,6 +76,8 @@ class Patch(NamedTuple):
     instructions each time. For methods that are plain functions only."""
     standby: Standby | None = None
     """What puts it on and takes it off as it is needed; None for a patch that is always on."""
+    replaces: bool = False
+    """True where `wrapper` is a `Replacement`: for a target that is used so often that a proxy in front of it shows."""
 
 
 class PatchState(NamedTuple):
@@ -215,8 +219,12 @@ class Patches:
         switch = [None]  # its truth is asked for at each call: an empty list turns the wrapper off
         original = vars(owner).get(name)
         handle: Any
-        if row.hot and isinstance(owner, type) and type(original) is types.FunctionType:
-            handle = _plain(original, row.wrapper, switch)
+        if row.replaces:
+            handle = cast(Replacement, row.wrapper)(original, switch)
+            handle.__wrapped__ = original
+            setattr(owner, name, handle)
+        elif row.hot and isinstance(owner, type) and type(original) is types.FunctionType:
+            handle = _plain(original, cast(Wrapper, row.wrapper), switch)
             setattr(owner, name, handle)
         else:
             handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))

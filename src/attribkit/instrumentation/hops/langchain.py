@@ -58,7 +58,7 @@ def adopt() -> Callable[[], None]:
             config = running.get()
             return named(config.get("metadata")) if config else None
 
-        undo.append(context.add_adopter(fields))
+        undo.append(context.add_adopter(fields, lambda: running.set(None)))
 
     def remove() -> None:
         on.clear()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the real gateway and collector that the tests marked `counterpart` start.
+# Installs the real gateway, collector and database servers that the tests marked `counterpart` start.
 # They land in $ATTRIBKIT_COUNTERPARTS, or in .counterparts beside this repository's README. Needs node, npm and python3.
 set -eu
 
@@ -34,6 +34,21 @@ if [ "$(cat "$there/rotel/.installed" 2>/dev/null)" != "$ROTEL" ]; then
         exit 1
     fi
     echo "$ROTEL" >"$there/rotel/.installed"
+fi
+
+# The budget stores: Debian's own packages, where they are missing and this user may install them.
+packages=""
+command -v redis-server >/dev/null 2>&1 || packages="$packages redis-server"
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null 2>&1 || packages="$packages postgresql"
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        apt-get update -qq
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+    else
+        echo "not installed, and this user may not install it:$packages" >&2
+        exit 1
+    fi
 fi
 
 echo "portkey $PORTKEY and rotel $ROTEL are in $there"

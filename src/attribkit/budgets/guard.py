@@ -96,10 +96,10 @@ class _Local:
         self.flights = self.warned = 0
         self.uncertain = self.dead = False
 
-    def level(self) -> Decimal:
-        """Return which share of the limit is spent or reserved, as far as is known."""
+    def level(self, own: int) -> Decimal:
+        """Return which share of the limit is spent or reserved, as far as is known, without what one call holds."""
         limit = self.limit.rung.limit + self.extra
-        used = self.spent + self.reserved - self.held + self.busy + self.owed
+        used = self.spent + self.reserved - self.held + self.busy + self.owed - own
         return Decimal(used) / limit if limit else Decimal(1)
 
 
@@ -214,7 +214,7 @@ class BudgetGuard:
             if refused is None:
                 if plan.downgrades and downgrade is None:
                     # The store's answer may say that a threshold is passed: the call is cheaper than what it holds.
-                    self._change(reservation, self._downgrade(plan), call)
+                    self._change(reservation, self._downgrade(plan, reservation), call)
                 return reservation
             if refused is WAIT:
                 return WAIT
@@ -768,10 +768,12 @@ class BudgetGuard:
             local.limit = limit
         return local
 
-    def _downgrade(self, plan: _Plan) -> Threshold | None:
+    def _downgrade(self, plan: _Plan, held: Reservation | None = None) -> Threshold | None:
+        """Return the highest threshold that is passed, not counting what the call itself holds."""
         found = None
+        own = dict(zip(held.locals, held.amounts, strict=True)) if held is not None else {}
         for local, threshold in plan.downgrades:
-            if local.level() >= threshold.at:
+            if local.level(own.get(local, 0)) >= threshold.at:
                 found = threshold
         return found
 

@@ -261,6 +261,22 @@ def test_retrievers(seen: Any) -> None:
     check(seen, 5)
 
 
+def test_vector_stores(seen: Any) -> None:
+    pytest.importorskip("numpy")
+    from langchain_core.vectorstores import InMemoryVectorStore
+
+    embeddings = OpenAIEmbeddings(
+        model="text-embedding-3-small", api_key="k", base_url=seen.base_url, check_embedding_ctx_length=False
+    )
+    for tenant in TENANTS:
+        with attribkit.attributed(tenant_id=tenant):
+            store = InMemoryVectorStore(embeddings)
+            store.add_texts([f"a paragraph for {tenant}", "another"])
+            store.as_retriever(search_kwargs={"k": 1}).invoke(f"for {tenant}")
+    check(seen, 2)
+    assert {record.api for record in seen.records} == {"embeddings"}
+
+
 # -- run metadata -----------------------------------------------------------------------------------------------------
 
 

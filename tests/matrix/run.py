@@ -36,13 +36,55 @@ TABLE = (
     Row("anthropic-0.40", ("anthropic==0.40.*", "httpx<0.28"), (f"{SDKS}anthropic.py",)),
     Row("anthropic-1", ("anthropic>=0.60,<2",), (f"{SDKS}anthropic.py",)),
     Row("anthropic-2", ("anthropic==2.*",), (f"{SDKS}anthropic.py",)),
-    Row("langchain-0.3", ("langchain-core==0.3.*", "langchain-openai==0.3.*", "langgraph==0.3.*"), CHAINS),
     Row(
-        "langchain-1.0",
-        ("langchain-core==1.0.*", "langchain-openai==1.0.*", "langgraph==1.0.*", "langgraph-checkpoint==3.*"),
+        "langchain-0.3",
+        (
+            "langchain-core==0.3.*",
+            "langchain-openai==0.3.*",
+            "langgraph==0.3.*",
+            "langgraph-checkpoint==2.*",
+            "langgraph-checkpoint-sqlite==2.*",
+            "aiosqlite<0.22",
+        ),
         CHAINS,
     ),
-    Row("langchain-1", ("langchain-core==1.*", "langchain-openai==1.*", "langgraph==1.*", "langchain==1.*"), CHAINS),
+    Row(
+        "langgraph-0.6",
+        (
+            "langchain-core==0.3.*",
+            "langchain-openai==0.3.*",
+            "langgraph==0.6.*",
+            "langgraph-checkpoint==2.*",
+            "langgraph-checkpoint-sqlite==2.*",
+            "aiosqlite<0.22",
+        ),
+        CHAINS,
+    ),
+    Row(
+        "langchain-1.0",
+        (
+            "langchain-core==1.0.*",
+            "langchain-openai==1.0.*",
+            "langchain==1.0.*",
+            "langgraph==1.0.*",
+            "langgraph-checkpoint==3.*",
+            "langgraph-prebuilt<1.0.8",
+            "langgraph-checkpoint-sqlite==3.0.*",
+        ),
+        CHAINS,
+    ),
+    Row(
+        "langchain-1",
+        (
+            "langchain-core==1.*",
+            "langchain-openai==1.*",
+            "langgraph==1.*",
+            "langchain==1.*",
+            "langgraph-checkpoint-sqlite>=3",
+            "numpy>=1.26",
+        ),
+        CHAINS,
+    ),
 )
 
 

@@ -73,7 +73,8 @@ class Book:
             if offer.matches:
                 self.matchers.append((offer.model, offer.matches))
         elif self.models[name]["rows"][0].get("list") != "hand":
-            own = without_date(offer.model.lower()) == without_date(name.lower())
+            # a geographic profile's price under a global profile's name is a slip of the history's keeper
+            own = without_date(offer.model.lower()) == without_date(name.lower()) and not name.startswith("global.")
             merge(self.models[name]["rows"], rows, f"{self.seller}/{offer.model}", report, history=own)
         for other in offer.names:
             if other != name and other not in self.owner:
@@ -242,7 +243,9 @@ def add_patches(book: Book, patches: dict[str, Any]) -> None:
     """Put parts kept by hand into every row of models that are otherwise the lists'."""
     for model, parts in patches.items():
         for row in book.models[book.owner[model]]["rows"]:
-            row.update(deepcopy(parts))
+            for key, part in parts.items():
+                whole = isinstance(part, dict) and isinstance(row.get(key), dict)
+                row[key] = {**row[key], **part} if whole else deepcopy(part)
 
 
 def add_history(book: Book, history: dict[str, Any]) -> None:
@@ -455,8 +458,8 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
     for key in sorted(book.models):
         entry = book.models[key]
         rows = entry["rows"]
-        if rows[0].get("list") != "hand":
-            for number in range(len(rows) - 1, -1, -1):
+        for number in range(len(rows) - 1, -1, -1):
+            if rows[number].get("list") != "hand":
                 for cards in rows[number].get("regions", {}).values():
                     fill_tiers(cards, {k: v for k, v in rows[number].items() if isinstance(v, dict)})
                 if number == len(rows) - 1:

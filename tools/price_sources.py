@@ -224,6 +224,11 @@ def _model_prices_row(rates: dict[str, Any]) -> Row | None:
     return row
 
 
+def _moved(before: str, after: str) -> bool:
+    """Return whether a price changed by more than a keeper's rounding (0.13 for 0.125)."""
+    return abs(Decimal(before) - Decimal(after)) > Decimal(after) / 20
+
+
 def _changes_only(rows: list[Row]) -> list[Row]:
     """Drop rows that repeat the price before; a meter that the list learned later holds for the earlier row too."""
     kept: list[Row] = []
@@ -234,7 +239,7 @@ def _changes_only(rows: list[Row]) -> list[Row]:
             cache_moved = (
                 "cache_read" in last["standard"]
                 and "cache_read" in row["standard"]
-                and last["standard"]["cache_read"] != row["standard"]["cache_read"]
+                and _moved(last["standard"]["cache_read"], row["standard"]["cache_read"])
             )
             if same and not cache_moved:
                 kept[-1] = {**row, "from": last["from"]}

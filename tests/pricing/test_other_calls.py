@@ -208,3 +208,20 @@ def test_a_whole_reply_states_its_tier() -> None:
     assert price(converse, provider="bedrock", model="amazon.nova-pro-v1:0").usd == Decimal("0.00056")
     fast = {"usage": CONVERSE, "performanceConfig": {"latency": "optimized"}}
     assert price(fast, provider="bedrock", model="amazon.nova-pro-v1:0").usd is None
+
+
+def test_history_is_that_of_the_price_and_not_of_a_list_that_learned_late() -> None:
+    def usd(provider: str, model: str, at: str) -> Decimal | None:
+        usage = {"prompt_tokens": 1_000, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 1_000}}
+        return price(usage, provider=provider, model=model, at=at).usd
+
+    assert usd("gemini", "gemini-2.5-pro", "2025-09-01") == Decimal("0.00031")
+    assert usd("gemini", "gemini-2.5-pro", "2026-01-10") == Decimal("0.000125")
+    assert usd("openai", "gpt-5.1", "2026-01-10") == Decimal("0.000125")
+    assert usd("openai", "o1-mini", "2025-01-30") == Decimal("0.0015")
+    assert usd("openai", "o1-mini", "2025-02-01") == Decimal("0.00055")
+    assert price(CHAT, provider="groq", model="openai/gpt-oss-120b", at="2025-09-01").usd == Decimal("0.000225")
+    assert price(CHAT, provider="groq", model="openai/gpt-oss-120b", at="2026-01-01").usd == Decimal("0.00021")
+    assert price(CHAT, provider="vertex", model="gemini-1.0-pro-001", at="2024-06-01").usd == Decimal("0.00065")
+    nova = price(CHAT, provider="bedrock", model="global.amazon.nova-2-lite-v1:0", at="2026-07-01", region="us-east-1")
+    assert nova.usd == Decimal("0.00055")

@@ -98,10 +98,16 @@ def _merged(base: Shard, newer: Mapping[str, Any], built: str, *, adds_only: boo
 def _rows(have: list[dict[str, Any]], newer: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a model: after rows checked by hand only what begins later, otherwise the newer table's, with
     the past that it does not reach."""
-    if any("basis" in row for row in have):
-        last = have[-1].get("from", "")
-        later = [row for row in newer if row.get("from", "") > max(last, str(have[-1].get("checked", "")))]
+    by_hand = max((place for place, row in enumerate(have) if "basis" in row), default=-1)
+    if by_hand == len(have) - 1:
+        last = max(have[-1].get("from", ""), str(have[-1].get("checked", "")))
+        later = [row for row in newer if row.get("from", "") > last]
         return [*have, *later] if later else have
+    if by_hand >= 0:  # the past is by hand, the present is not
+        edge = have[by_hand + 1]["from"]
+        present = newer[max(place for place, row in enumerate(newer) if not place or row.get("from", "") <= edge)]
+        later = [row for row in newer if row.get("from", "") > edge]
+        return [*have[: by_hand + 1], {**present, "from": edge}, *later]
     first = newer[0].get("from", "")
     past = [row for row in have if row.get("from", "") < first] if first else []
     return [*past, *newer]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
+import threading
 import types
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -31,6 +34,8 @@ __all__ = [
     "leave",
     "observe_workflows",
     "opened_so_far",
+    "place",
+    "placed",
     "remember_origins",
     "reset",
     "restored",
@@ -48,7 +53,7 @@ _IDENTITY = frozenset({"tenant_id", "user_id", "session_id", "workflow_id"})
 class Scope:
     """What the ContextVar holds: the attribution, how it arrived, and what is under way in it. Never changed."""
 
-    __slots__ = ("attribution", "hop", "operation", "origin", "since")
+    __slots__ = ("attribution", "hop", "opener", "operation", "origin", "since")
 
     def __init__(
         self,
@@ -66,6 +71,8 @@ class Scope:
         """The coroutine in whose body it was opened, where that one was made in another scope (`Origins`)."""
         self.since = since
         """When its tenant came in force: scopes are numbered as they open."""
+        self.opener: object = None
+        """The `place` where the app itself opened a scope with this tenant; None where that is not known."""
 
 
 EMPTY = Scope(Attribution(), "none")
@@ -85,6 +92,27 @@ reset: Callable[[Token[Scope]], None] = _current.reset
 def current() -> Attribution:
     """Return the attribution in force. It is empty, not None, when no scope is open."""
     return _here().attribution
+
+
+_threads = threading.local()
+
+
+def place() -> object:
+    """Return what stands for the running task, or the thread where none runs. The same place gives an equal object."""
+    tasks: Any = sys.modules.get("asyncio.tasks")
+    if tasks is not None:
+        try:
+            loop = tasks.events._get_running_loop()
+            task = None if loop is None else tasks.current_task(loop)
+            if task is not None:
+                return weakref.ref(task)
+        except (AttributeError, TypeError):  # asyncio is being imported; a task of a foreign kind
+            pass
+    try:
+        return _threads.place
+    except AttributeError:
+        _threads.place = here = object()
+        return here
 
 
 # -- adopted fields ---------------------------------------------------------------------------------------------------
@@ -213,7 +241,14 @@ def _inner(here: Scope, attribution: Attribution) -> Scope:
     since = here.since
     if attribution.tenant_id != here.attribution.tenant_id:
         since = _opened = _opened + 1
-    return Scope(attribution, "inherited", here.operation, here.origin, since)
+    inner = Scope(attribution, "inherited", here.operation, here.origin, since)
+    inner.opener = here.opener if since == here.since else None
+    return inner
+
+
+def placed(scope: Scope) -> Scope:
+    """Return `scope` as one that comes in force where the running code is."""
+    return scope if _origins is None else _origins.placed(scope)
 
 
 # -- opening a scope --------------------------------------------------------------------------------------------------
@@ -239,8 +274,7 @@ class restored:
 
     def __enter__(self) -> Scope:
         self._before = _current.get()
-        if _origins is not None:
-            self._scope = _origins.placed(self._scope)
+        self._scope = placed(self._scope)
         self._token = _current.set(self._scope)
         return self._scope
 
@@ -268,6 +302,8 @@ class attributed:
 
     def __enter__(self) -> Attribution:
         before, inner = _current.get(), self._opened()
+        if self._fields.get("tenant_id"):
+            inner.opener = place()
         opening = None if _origins is None else _origins.opened(inner)
         self._entered.append((_current.set(inner), inner, before, opening))
         return inner.attribution
@@ -334,6 +370,8 @@ class _Run:
         self._before = _current.get()
         if self._scope is None:
             self._scope = _here()
+        if self._opens and self._scope.opener is None and self._scope.attribution.tenant_id is not None:
+            self._scope.opener = place()
         self._token = _current.set(self._scope)
         if self._opens and _origins is not None:
             self._opening = _origins.opened(self._scope)

@@ -18,6 +18,7 @@ from attribkit.instrumentation.hops import (
     langgraph,
     peers,
     processes,
+    queues,
     runnables,
     tasks,
     threads,
@@ -41,6 +42,7 @@ GROUPS = (
     "langchain",
     "langgraph",
     "peers",
+    "queues",
     "web",
     "celery",
     "dramatiq",
@@ -51,6 +53,7 @@ GROUPS = (
 LISTENERS: tuple[tuple[str, Callable[[], Callable[[], None]]], ...] = (
     ("asyncio", tasks.find_origins),
     ("langchain", langchain.adopt),
+    ("queues", queues.replace_simple_queue),
 )
 """What a group turns on beside its rows: a function that starts it and returns what ends it."""
 
@@ -78,6 +81,7 @@ def patches(
         *runnables.patches(),
         *langgraph.patches(),
         *peers.patches(own),
+        *queues.patches(),
         *web.patches(),
         *celery.patches(messages),
         *jobs.patches(messages),

@@ -27,6 +27,7 @@ COMMANDS: dict[str, Row] = {
     "prices": Row("attribkit.cli.prices", "What models cost and why, how fresh that is, and what has no price."),
     "reprice": Row("attribkit.cli.reprice", "Price history again, as a new labelled figure beside the old one."),
     "budgets": Row("attribkit.cli.budgets", "What is left of budgets; limits, wallets, and replays on past calls."),
+    "run": Row("attribkit.cli.run", "Run a Python program with attribkit on."),
     "doctor": Row("attribkit.cli.doctor", "What is patched and what is not; gateways, prices, ledger, settings."),
     "verify": Row("attribkit.cli.verify", "Which hops survive on the versions installed here, and why not."),
     "demo": Row("attribkit.cli.demo", "A LangGraph agent for three tenants, run with attribkit off and on."),

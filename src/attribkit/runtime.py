@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import sys
@@ -11,6 +12,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import wrapt
 
 from attribkit import context, faults
 from attribkit import settings as _settings
@@ -23,7 +26,6 @@ from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
 from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
-from attribkit.instrumentation.hops import celery, programs
 from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
@@ -190,6 +192,7 @@ class Runtime:
         self.guard = _guard(settings, self.prices)
         self.ledger = _ledger(settings)
         self._undo: list[Callable[[], None]] = []
+        self._on = True
         unknown = set(settings.hops) - set(catalog.GROUPS)
         if unknown:
             raise ConfigurationError(
@@ -219,25 +222,26 @@ class Runtime:
     def start(self) -> None:
         """Put everything on."""
         read_replies = any(route.reads_reply for route in self.gateways.routes)
-        messages = Messages(self.carrier_key)
-        rows = catalog.patches(
-            self.pipeline,
-            messages=messages,
-            read_replies=read_replies,
-            own=self.peers,
-            carrier_key=self.carrier_key,
-        )
+        parts = catalog.Parts(self.pipeline, Messages(self.carrier_key), self.peers, self.carrier_key, read_replies)
         if self._telemetry is not None:
-            rows = (*rows, *self._telemetry.start(self._undo))
-        self.patches.apply(rows, off=self._off)
-        listeners = (
-            *catalog.LISTENERS,
-            ("celery", lambda: celery.follow(messages)),
-            ("processes", lambda: programs.received(self.carrier_key)),
-        )
-        self._undo += [begin() for group, begin in listeners if group not in self._off]
+            self.patches.apply(self._telemetry.start(self._undo))
+        for room in catalog.ROOMS:
+            off = room.group in self._off
+            self.patches.expect(room.group, room.libraries, functools.partial(room.rows, parts), off=off)
+        for group, library, begin in catalog.LISTENERS:
+            if group not in self._off:
+                self._listen(library, functools.partial(begin, parts))
         self.prices.start()
         atexit.register(self.settle)
+
+    def _listen(self, library: str, begin: Callable[[], Callable[[], None]]) -> None:
+        """Begin when `library` is imported."""
+
+        def imported(module: Any) -> None:
+            if self._on:
+                self._undo.append(begin())
+
+        wrapt.register_post_import_hook(imported, library)
 
     def report(self) -> Report:
         """Return how everything stands now."""
@@ -262,6 +266,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Take everything off and flush."""
+        self._on = False
         self.patches.undo()
         for undo in reversed(self._undo):
             try:

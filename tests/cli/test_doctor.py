@@ -105,7 +105,7 @@ def test_a_group_that_is_off(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("ATTRIBKIT_HOPS", '{"langchain": false}')
     ran = doctor()
     assert ran.code == 0
-    assert re.search(r"langchain: langchain_core.*turned off by the settings \(4 patches\)", ran.out)
+    assert re.search(r"langchain: langchain_core.*turned off by the settings", ran.out)
 
 
 def test_a_library_that_cannot_be_imported(doctor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,18 +149,24 @@ def _patch_states(settings: Settings, diagnosis: Diagnosis) -> tuple[PatchState,
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for module in sorted({state.target.partition(":")[0] for state in runtime.instrument({}).of("waiting")}):
-                top = module.partition(".")[0]
-                if importlib.util.find_spec(top) is None:
-                    continue
-                try:
-                    importlib.import_module(module)
-                except Exception as error:
-                    said = f"cannot be imported here: {type(error).__name__}: {error}"
-                    diagnosis.say("patches", module, "problem", said.splitlines()[0])
+            tried: set[str] = set()
+            while modules := sorted(_modules(runtime.instrument({}).of("waiting")) - tried):
+                tried.update(modules)
+                for module in modules:
+                    if importlib.util.find_spec(module.partition(".")[0]) is None:
+                        continue
+                    try:
+                        importlib.import_module(module)
+                    except Exception as error:
+                        said = f"cannot be imported here: {type(error).__name__}: {error}"
+                        diagnosis.say("patches", module, "problem", said.splitlines()[0])
         return runtime.instrument({}).patches
     finally:
         runtime.uninstrument()
+
+
+def _modules(states: Iterable[PatchState]) -> set[str]:
+    return {state.target.partition(":")[0] for state in states}
 
 
 def _libraries(diagnosis: Diagnosis) -> None:
@@ -222,7 +228,7 @@ def _patches(states: Iterable[PatchState], diagnosis: Diagnosis) -> None:
         version = f" {rows[0].version}" if rows[0].version else ""
         name = f"{group}: {library}{version}"
         if "off" in by:
-            diagnosis.say("patches", name, "note", f"turned off by the settings ({len(by['off'])} patches)")
+            diagnosis.say("patches", name, "note", "turned off by the settings")
             continue
         if "waiting" in by and importlib.util.find_spec(library) is None:
             diagnosis.say("patches", name, "note", f"{library} is not installed; put on when it is imported")

@@ -1,88 +1,182 @@
-"""The table of all patches."""
+"""The table of all patches: one room for each group, loaded when the first of its libraries is there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from attribkit.instrumentation.clients import (
-    anthropic,
-    http,
-    openai,
-    redirects,
-)
-from attribkit.instrumentation.hops import (
-    celery,
-    jobs,
-    langchain,
-    langchain_metering,
-    langgraph,
-    peers,
-    processes,
-    queues,
-    runnables,
-    tasks,
-    threads,
-    web,
-)
 from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
 
-__all__ = ["GROUPS", "LISTENERS", "patches"]
+__all__ = ["GROUPS", "LISTENERS", "ROOMS", "Parts", "Room"]
 
-GROUPS = (
-    "openai",
-    "anthropic",
-    "http",
-    "redirects",
-    "asyncio",
-    "threads",
-    "processes",
-    "langchain",
-    "langgraph",
-    "peers",
-    "queues",
-    "web",
-    "celery",
-    "dramatiq",
-    "telemetry",
+
+class Parts(NamedTuple):
+    """What rooms are built of."""
+
+    pipeline: Pipeline
+    messages: Messages
+    """Writes the fields into the messages of jobs."""
+    peers: Peers | None
+    """The services that get the carrier."""
+    carrier_key: bytes | None
+    """Signs what child programs get."""
+    read_replies: bool = True
+    """Whether a gateway says something in its response headers."""
+
+
+class Room(NamedTuple):
+    """The rows of some libraries."""
+
+    group: str
+    libraries: tuple[str, ...]
+    """Modules. Nothing of the room is loaded before one of them is imported. (Not a namespace package: there is no
+    moment at which such a one has been imported.)"""
+    rows: Callable[[Parts], Iterable[Patch]]
+
+
+def _openai(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import openai
+
+    return openai.patches(parts.pipeline, read_replies=parts.read_replies)
+
+
+def _anthropic(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import anthropic
+
+    return anthropic.patches(parts.pipeline)
+
+
+def _http(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import http
+
+    return http.patches(parts.pipeline)
+
+
+def _redirects(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import redirects
+
+    return redirects.patches(parts.pipeline)
+
+
+def _asyncio(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import tasks
+
+    return tasks.patches()
+
+
+def _threads(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import threads
+
+    return threads.patches()
+
+
+def _processes(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import processes
+
+    return processes.patches(parts.carrier_key)
+
+
+def _queues(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import queues
+
+    return queues.patches()
+
+
+def _langchain(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import langchain, langchain_metering, runnables
+
+    return (*langchain.patches(), *langchain_metering.patches(parts.pipeline), *runnables.patches())
+
+
+def _langgraph(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import langgraph
+
+    return langgraph.patches()
+
+
+def _peers(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import peers
+
+    return peers.patches(parts.peers)
+
+
+def _web(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import web
+
+    return web.patches()
+
+
+def _celery(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import celery
+
+    return celery.patches(parts.messages)
+
+
+def _dramatiq(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import jobs
+
+    return jobs.patches(parts.messages)
+
+
+ROOMS = (
+    Room("openai", ("openai",), _openai),
+    Room("anthropic", ("anthropic",), _anthropic),
+    Room("http", ("httpx", "httpx2", "requests", "aiohttp"), _http),
+    Room("redirects", ("httpx", "httpx2"), _redirects),
+    Room("asyncio", ("asyncio", "anyio"), _asyncio),
+    Room("threads", ("threading",), _threads),
+    Room("processes", ("subprocess", "multiprocessing", "concurrent.futures.process"), _processes),
+    Room("langchain", ("langchain_core",), _langchain),
+    Room("langgraph", ("langgraph.pregel",), _langgraph),
+    Room("peers", ("httpx", "httpx2", "requests", "aiohttp"), _peers),
+    Room("queues", ("queue", "asyncio"), _queues),
+    Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
+    Room("celery", ("celery",), _celery),
+    Room("dramatiq", ("dramatiq",), _dramatiq),
 )
+
+GROUPS = (*(room.group for room in ROOMS), "telemetry")
 """What `hops={...: False}` can turn off."""
 
-LISTENERS: tuple[tuple[str, Callable[[], Callable[[], None]]], ...] = (
-    ("asyncio", tasks.find_origins),
-    ("langchain", langchain.adopt),
-    ("queues", queues.replace_simple_queue),
+
+def _origins(parts: Parts) -> Callable[[], None]:
+    from attribkit.instrumentation.hops import tasks
+
+    return tasks.find_origins()
+
+
+def _adopt(parts: Parts) -> Callable[[], None]:
+    from attribkit.instrumentation.hops import langchain
+
+    return langchain.adopt()
+
+
+def _simple_queue(parts: Parts) -> Callable[[], None]:
+    from attribkit.instrumentation.hops import queues
+
+    return queues.replace_simple_queue()
+
+
+def _received(parts: Parts) -> Callable[[], None]:
+    from attribkit.instrumentation.hops import programs
+
+    return programs.received(parts.carrier_key)
+
+
+def _follow(parts: Parts) -> Callable[[], None]:
+    from attribkit.instrumentation.hops import celery
+
+    return celery.follow(parts.messages)
+
+
+LISTENERS: tuple[tuple[str, str, Callable[[Parts], Callable[[], None]]], ...] = (
+    ("asyncio", "asyncio", _origins),
+    ("langchain", "langchain_core", _adopt),
+    ("celery", "celery", _follow),
+    ("queues", "queue", _simple_queue),
+    ("processes", "os", _received),
 )
-"""What a group turns on beside its rows: a function that starts it and returns what ends it."""
-
-
-def patches(
-    pipeline: Pipeline,
-    *,
-    messages: Messages,
-    read_replies: bool = True,
-    own: Peers | None = None,
-    carrier_key: bytes | None = None,
-) -> tuple[Patch, ...]:
-    """Return every row, clients first. `own` are the services that get the carrier, `messages` write those of jobs,
-    `carrier_key` signs those of child programs."""
-    return (
-        *openai.patches(pipeline, read_replies=read_replies),
-        *anthropic.patches(pipeline),
-        *http.patches(pipeline),
-        *redirects.patches(pipeline),
-        *tasks.patches(),
-        *threads.patches(),
-        *processes.patches(carrier_key),
-        *langchain.patches(),
-        *langchain_metering.patches(pipeline),
-        *runnables.patches(),
-        *langgraph.patches(),
-        *peers.patches(own),
-        *queues.patches(),
-        *web.patches(),
-        *celery.patches(messages),
-        *jobs.patches(messages),
-    )
+"""What a group turns on beside its rows when a library is imported: a function that starts it and returns its end."""

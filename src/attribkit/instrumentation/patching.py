@@ -135,6 +135,10 @@ class _Applied:
                     holder[key] = original
 
 
+def _nothing(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return wrapped(*args, **kwargs)
+
+
 def _plain(original: types.FunctionType, wrapper: Wrapper, switch: list[None]) -> Callable[..., Any]:
     """Return a function that calls `wrapper` for a method, and can be undone as a wrapper of wrapt can."""
     bound = types.MethodType
@@ -181,6 +185,36 @@ class Patches:
                 if row.module not in hooked:
                     hooked.add(row.module)
                     wrapt.register_post_import_hook(self._imported, row.module)
+
+    def expect(
+        self, group: str, libraries: Iterable[str], rows: Callable[[], Iterable[Patch]], *, off: bool = False
+    ) -> None:
+        """Make the rows of a group now, if one of its libraries is imported, or when the first of them is."""
+        libraries = tuple(libraries)
+        waiting = [Patch(name, "", _nothing, group, name.partition(".")[0]) for name in libraries]
+        if off:
+            for row in waiting:
+                self._note(row, "off", "turned off by the settings")
+            return
+        made = [False]
+
+        def imported(module: Any = None) -> None:
+            if made[0] or not self._on:
+                return
+            made[0] = True
+            for row in waiting:
+                self._states.pop(row, None)
+            try:
+                self.apply(rows())
+            except Exception as error:  # whatever is wrong with our rows, the user's import goes on
+                faults.note(f"patches of {group}", error)
+
+        if any(library in sys.modules for library in libraries):
+            imported()
+            return
+        for row in waiting:
+            self._note(row, "waiting", "its library is not imported yet")
+            wrapt.register_post_import_hook(imported, row.module)
 
     def _imported(self, module: Any) -> None:
         for row in self._rows:
@@ -249,9 +283,13 @@ class Patches:
     def report(self) -> tuple[PatchState, ...]:
         """Return how each patch stands now."""
         return tuple(
-            PatchState(row.group, f"{row.module}:{row.path}", state.status, _version(row.distribution), state.reason)
+            PatchState(row.group, _target(row), state.status, _version(row.distribution), state.reason)
             for row, state in self._states.items()
         )
+
+
+def _target(row: Patch) -> str:
+    return f"{row.module}:{row.path}" if row.path else row.module
 
 
 def _version(distribution: str) -> str | None:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import openai
-
 import attribkit
 
 MODEL = "gpt-5-mini"
@@ -17,6 +15,8 @@ TENANTS = "acme", "globex"
 
 def ask(base_url: str, prompt: str) -> str:
     """Make one model call, as the work of a program does."""
+    import openai
+
     with openai.OpenAI(api_key="k", base_url=base_url, max_retries=0) as client:
         reply = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": prompt}])
     return str(reply.choices[0].message.content)
@@ -37,21 +37,42 @@ def scope(tenant: str | None) -> Iterator[None]:
         yield
 
 
-def asked(requests: Any) -> dict[str, tuple[str | None, str | None]]:
-    """Return who the wire says each prompt is from."""
-    found: dict[str, tuple[str | None, str | None]] = {}
+Owner = tuple[str | None, str | None]
+
+
+def sent(requests: Any) -> list[tuple[str, Owner]]:
+    """Return each prompt with who the wire says that it is from, in the order of the prompts."""
+    found = []
     for request in requests:
-        prompt = json.loads(request.body)["messages"][-1]["content"]
-        assert prompt not in found, f"{prompt} was sent twice"
         fields = request.attribution
-        found[prompt] = fields.get("tenant_id"), fields.get("workflow_id")
+        prompt = json.loads(request.body)["messages"][-1]["content"]
+        found.append((prompt, (fields.get("tenant_id"), fields.get("workflow_id"))))
+    return sorted(found)
+
+
+def asked(requests: Any) -> dict[str, Owner]:
+    """Return the same for prompts that were sent once each."""
+    prompts = sent(requests)
+    found = dict(prompts)
+    assert len(found) == len(prompts), f"sent twice: {prompts}"
     return found
 
 
-def owned(*prompts: str) -> dict[str, tuple[str | None, str | None]]:
-    """Return what `asked` has to return: a prompt is `tenant: anything`, or `nobody: anything`."""
-    owners = [prompt.partition(":")[0] for prompt in prompts]
-    return {
-        prompt: (None, None) if owner == "nobody" else (owner, f"run-of-{owner}")
-        for prompt, owner in zip(prompts, owners, strict=True)
-    }
+def owner(prompt: str) -> Owner:
+    """Return whose a prompt is: `tenant: anything`, or `nobody: anything`."""
+    name = prompt.partition(":")[0]
+    return (None, None) if name == "nobody" else (name, f"run-of-{name}")
+
+
+def owned(*prompts: str) -> dict[str, Owner]:
+    """Return what `asked` has to return."""
+    return {prompt: owner(prompt) for prompt in prompts}
+
+
+def post(base_url: str, prompt: str) -> str:
+    """Make one model call without a client library, which a process that starts from scratch would import for long."""
+    import httpx
+
+    body = {"model": MODEL, "messages": [{"role": "user", "content": prompt}]}
+    reply = httpx.post(f"{base_url}/chat/completions", json=body, headers={"authorization": "Bearer k"})
+    return str(reply.json()["choices"][0]["message"]["content"])

@@ -131,6 +131,9 @@ def _unstarted(work: Any) -> types.FrameType | None:
     return frame if at < 0 or code[at] == _RETURN_GENERATOR else None
 
 
+_KINDS = frozenset({types.CoroutineType, types.AsyncGeneratorType})
+
+
 class Coroutines:
     """What `context.Origins` asks for. One an `instrument()`."""
 
@@ -280,9 +283,12 @@ class Coroutines:
 
         CPython appends an object to the youngest generation when it is made, so the list is in order of birth.
         """
+        young = gc.get_objects(generation=0)
+        if _KINDS.isdisjoint(map(type, young)):  # mostly: a look at each in Python would show in work that makes none
+            return []
         coroutine, agen = types.CoroutineType, types.AsyncGeneratorType
         found = []
-        for each in reversed(gc.get_objects(generation=0)):
+        for each in reversed(young):
             kind = type(each)
             if kind is coroutine or kind is agen:
                 found.append(each)

@@ -6,7 +6,7 @@ VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 JOBS ?= auto
 
-.PHONY: demo test test-soak test-counterparts test-matrix lint bench clean
+.PHONY: demo test test-soak test-counterparts test-matrix test-stdlib lint bench clean
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "attribkit needs Python 3.11 or later on the PATH; set PYTHON=/path/to/python" >&2; exit 1; }
@@ -37,6 +37,9 @@ test-counterparts: $(VENV)/.test
 
 test-matrix: $(VENV)/.test
 	$(VENV)/bin/python tests/matrix/run.py
+
+test-stdlib: $(VENV)/.test
+	$(VENV)/bin/python tests/stdlib/run.py
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ import os
 import statistics
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 MARK = "@@bench "
@@ -33,7 +34,7 @@ def resident() -> int:
 def timed(subject: Any, workload: Any) -> dict[str, float]:
     block, units = workload.prepare(subject), workload.timed
     taken = []
-    with subject.scope():
+    with subject.scope() if workload.scoped else nullcontext():
         block(units)
         for _ in range(_BLOCKS):
             subject.settle()
@@ -47,7 +48,7 @@ def timed(subject: Any, workload: Any) -> dict[str, float]:
 
 def counted(subject: Any, workload: Any, shim: Any) -> dict[str, float]:
     block, units = workload.prepare(subject), workload.counted
-    with subject.scope():
+    with subject.scope() if workload.scoped else nullcontext():
         block(units)
         subject.settle()
         block(units)
@@ -126,16 +127,17 @@ def main() -> None:
             result["results"][mode] = {"startup": startup, "memory": memory}[mode](name)
         else:
             import subjects
+            from hops import HOPS
             from workloads import WORKLOADS
+
+            table = {**WORKLOADS, **HOPS}
 
             subject = subjects.SUBJECTS[name].start()
             shim = ctypes.CDLL(os.environ["ATTRIBKIT_BENCH_SHIM"]) if mode == "instructions" else None
             for workload in [name for name in wanted if "failed" not in result]:
                 result["failed"] = workload
                 spans = subjects.EXPORTED.spans
-                measured = (
-                    timed(subject, WORKLOADS[workload]) if shim is None else counted(subject, WORKLOADS[workload], shim)
-                )
+                measured = timed(subject, table[workload]) if shim is None else counted(subject, table[workload], shim)
                 subject.settle()
                 result["results"][workload] = {**measured, "spans": subjects.EXPORTED.spans - spans}
                 del result["failed"]

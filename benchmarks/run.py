@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                       start, memory, and instructions (CPU time where valgrind is missing)
     python benchmarks/run.py --time --rounds 7     CPU time, in fresh processes that take turns
+    python benchmarks/run.py --hops                what hops add to programs that call no model: the least of 3 counts
     python benchmarks/run.py --workloads chat,chatopenai --subjects attribkit,otel-genai --json out.json
 
 Instructions repeat to a fraction of a percent and can be gated on; CPU time differs from run to run by a third on a
@@ -24,11 +25,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from hops import HOPS
 from subjects import SUBJECTS, installed
 from workloads import WORKLOADS
 
 HERE = Path(__file__).parent
 MARK = "@@bench "
+TITLES = {**WORKLOADS, **HOPS}
 
 _SHIM = """
 #include <valgrind/callgrind.h>
@@ -78,16 +81,21 @@ def shim(folder: Path) -> Path:
 
 
 def totals(dump: Path) -> dict[int, int]:
-    """Return the instructions of one dump by thread; 1 is the main thread."""
+    """Return the instructions of one dump by thread; 1 is the main thread, and all threads that are not kept apart."""
     counts = {}
-    for file in dump.parent.glob(f"{dump.name}-*"):
+    for file in [dump] if dump.exists() else dump.parent.glob(f"{dump.name}-*"):
         found = re.findall(r"^totals: (\d+)", file.read_text(), re.M)
-        counts[int(file.name.rsplit("-", 1)[1])] = sum(map(int, found))
+        counts[1 if file == dump else int(file.name.rsplit("-", 1)[1])] = sum(map(int, found))
     return counts
 
 
-def instructions(subject: str, workloads: list[str], folder: Path, library: Path) -> dict[str, dict[str, float]]:
-    """Count the instructions of each workload, in millions a unit: all, and those of the calling thread."""
+def instructions(
+    subject: str, workloads: list[str], folder: Path, library: Path, apart: bool = True
+) -> dict[str, dict[str, float]]:
+    """Count the instructions of each workload, in millions a unit: all, and those of the calling thread.
+
+    A dump of threads that are kept `apart` has the calling thread only: where others work too they have to be together.
+    """
     dumps = folder / subject
     results = measure(
         "instructions",
@@ -97,7 +105,7 @@ def instructions(subject: str, workloads: list[str], folder: Path, library: Path
             "valgrind",
             "--tool=callgrind",
             "--instr-atstart=no",
-            "--separate-threads=yes",
+            f"--separate-threads={'yes' if apart else 'no'}",
             f"--callgrind-out-file={dumps}",
         ),
         ATTRIBKIT_BENCH_SHIM=str(library),
@@ -113,14 +121,14 @@ def instructions(subject: str, workloads: list[str], folder: Path, library: Path
     return figures
 
 
-def by_instructions(subjects: list[str], workloads: list[str]) -> list[dict[str, Any]]:
+def by_instructions(subjects: list[str], workloads: list[str], apart: bool = True) -> list[dict[str, Any]]:
     folder = Path(tempfile.mkdtemp(prefix="attribkit-bench-"))
     library = shim(folder)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for subject in ["bare", *subjects]:
         progress(f"counting {subject}")
         try:
-            figures[subject] = instructions(subject, workloads, folder, library)
+            figures[subject] = instructions(subject, workloads, folder, library, apart)
         except Failed as failure:
             complain(failure)
     shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +142,7 @@ def by_instructions(subjects: list[str], workloads: list[str]) -> list[dict[str,
                 {
                     "subject": subject,
                     "workload": workload,
-                    "unit": WORKLOADS[workload].unit,
+                    "unit": TITLES[workload].unit,
                     "bare_minstr": bare["minstr"],
                     "minstr": with_it["minstr"],
                     "added_minstr": with_it["minstr"] - bare["minstr"],
@@ -142,6 +150,20 @@ def by_instructions(subjects: list[str], workloads: list[str]) -> list[dict[str,
                     "ratio": with_it["minstr"] / bare["minstr"],
                 }
             )
+    return rows
+
+
+def by_hops(rounds: int) -> list[dict[str, Any]]:
+    """Count the small programs. Threads take turns differently from run to run: the least of some counts is taken."""
+    names = list(HOPS)
+    counts = [by_instructions(["attribkit"], names, apart=False) for _ in range(rounds)]
+    rows = []
+    for name in names:
+        found = [row for rows_ in counts for row in rows_ if row["workload"] == name]
+        if found:
+            bare, minstr = (min(row[key] for row in found) for key in ("bare_minstr", "minstr"))
+            figures = {"bare_instr": bare * 1e6, "instr": minstr * 1e6, "ratio": minstr / bare}
+            rows.append({"workload": name, "unit": HOPS[name].unit, **figures})
     return rows
 
 
@@ -174,7 +196,7 @@ def by_time(subjects: list[str], workloads: list[str], rounds: int) -> list[dict
                     {
                         "subject": subject,
                         "workload": workload,
-                        "unit": WORKLOADS[workload].unit,
+                        "unit": TITLES[workload].unit,
                         "bare_us": statistics.median(bare for bare, _ in pairs),
                         "us": statistics.median(with_it for _, with_it in pairs),
                         "added_us": statistics.median(with_it - bare for bare, with_it in pairs),
@@ -282,6 +304,21 @@ def print_table(results: dict[str, Any]) -> None:
             ],
         )
         print()
+    if rows := results.get("hops"):
+        print("Instructions of programs that call no model:\n")
+        table(
+            ["program", "with attribkit", "bare", "ratio"],
+            [
+                [
+                    f"{HOPS[row['workload']].title} ({row['unit']})",
+                    f"{row['instr']:,.0f}",
+                    f"{row['bare_instr']:,.0f}",
+                    f"{row['ratio']:.3f}",
+                ]
+                for row in rows
+            ],
+        )
+        print()
     if rows := results.get("time"):
         print("CPU time, in microseconds, with background work:\n")
         table(
@@ -347,6 +384,7 @@ def listed(names: str, known: Any, what: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--instructions", action="store_true", help="count instructions under callgrind")
+    parser.add_argument("--hops", action="store_true", help="count programs that call no model")
     parser.add_argument("--time", action="store_true", help="measure CPU time")
     parser.add_argument("--start", action="store_true", help="measure the start, the first call and the import")
     parser.add_argument("--memory", action="store_true", help="measure the memory that 10,000 calls leave")
@@ -358,7 +396,7 @@ def main() -> None:
     workloads = listed(options.workloads, WORKLOADS, "workload")
     asked = listed(options.subjects, SUBJECTS, "subject") if options.subjects else list(SUBJECTS)
     subjects = [name for name in asked if name != "bare" and installed(name)]
-    if not (options.instructions or options.time or options.start or options.memory):
+    if not (options.instructions or options.hops or options.time or options.start or options.memory):
         options.start = options.memory = True
         options.instructions = shutil.which("valgrind") is not None
         options.time = not options.instructions
@@ -366,10 +404,12 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}",
         "versions": versions(),
     }
+    if (options.instructions or options.hops) and shutil.which("valgrind") is None:
+        sys.exit("run.py: --instructions and --hops need valgrind and a C compiler (apt install valgrind gcc)")
     if options.instructions:
-        if shutil.which("valgrind") is None:
-            sys.exit("run.py: --instructions needs valgrind and a C compiler (apt install valgrind gcc)")
         results["instructions"] = by_instructions(subjects, workloads)
+    if options.hops:
+        results["hops"] = by_hops(3)
     if options.time:
         results["time"] = by_time(subjects, workloads, options.rounds)
     if options.start:

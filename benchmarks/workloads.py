@@ -21,6 +21,8 @@ class Workload(NamedTuple):
     """Units in a block when time is measured."""
     counted: int
     """Units in a block when instructions are counted, which is 50 times slower."""
+    scoped: bool = True
+    """Whether the blocks run in a scope."""
 
 
 def _settings() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -58,6 +59,7 @@ class Route(Protocol):
     reads_reply: bool
 
     def headers(self, attribution: Attribution) -> Headers: ...
+    def sent(self, attribution: Attribution) -> Attribution: ...
     def call_headers(self, ids: CallIds) -> Headers: ...
     def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
     def tier(self, tier: str, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
@@ -243,6 +245,42 @@ class Pipeline:
                 changes["stream_options"] = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
         return changes or None
 
+    def charge(
+        self,
+        call: LLMCall,
+        attribution: Attribution,
+        hop: Hop,
+        reply: Reply,
+        *,
+        call_id: str,
+        operation_id: str,
+        started_ns: int,
+        duration_ns: int | None = None,
+        status: CallStatus = "ok",
+        error: str | None = None,
+        later: str | None = None,
+    ) -> None:
+        """Write the row of work whose end was seen apart from the request that started it.
+
+        `call_id` says which work it is: the same work has the same one in every process, so that it is charged once.
+        There is no span, and budgets count what it cost. `later` is why it costs nothing, where it does.
+        """
+        operation = Operation(self, call, attribution, hop, self.target(call.url))
+        operation.operation_id, operation.later = operation_id, later
+        begun = perf_counter_ns() - (duration_ns or 0)
+        operation.attempt = Attempt(call_id, 0, started_ns, begun, ())
+        operation._attempts = 1
+        if not operation._close():
+            return
+        try:
+            usage, cost = operation._priced(reply)
+            if self.guard is not None and cost.usd:
+                with contextlib.suppress(BudgetExceeded):  # it was spent before anyone could refuse it
+                    operation.reservation = self.guard.reserve(call, attribution, operation_id)
+            operation._end(status, reply, usage, cost, error)
+        except Exception as fault:
+            faults.note("pipeline.charge", fault)
+
     def open_operations(self) -> tuple[Operation, ...]:
         """Return the streams that are still under way."""
         with self._lock:
@@ -282,6 +320,8 @@ class Operation:
     """The headers that are ours on the request under way; one that the user had set is not among them."""
     reply_headers: Mapping[str, str] | None = None
     """The headers of the reply, where the gateway says something of its own there."""
+    later: str | None = None
+    """Why the reply itself costs nothing: the work goes on after it, and is charged when its end is seen."""
     watched: object | None = None
     """A weak reference that the client patch keeps as long as the operation lives."""
     closed = False
@@ -501,6 +541,8 @@ class Operation:
     def _priced(self, reply: Reply, *, cut: bool = False) -> tuple[Usage, Cost]:
         """Return usage and cost. A fault of ours in either leaves the row with an explicit "unpriced"."""
         call, usage = self.call, NO_USAGE
+        if self.later is not None:
+            return usage, Cost.free(self.later)
         try:
             usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
             if not usage.known and cut:

@@ -51,4 +51,12 @@ if [ -n "$packages" ]; then
     fi
 fi
 
-echo "portkey $PORTKEY and rotel $ROTEL are in $there"
+# Other GenAI instrumentors beside attribkit, in an environment of their own: they pin what they stand on.
+if [ ! -x "$there/instrumentors/bin/python" ]; then
+    python3 -m venv "$there/instrumentors"
+    "$there/instrumentors/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -e "$here" openai opentelemetry-sdk openinference-instrumentation-openai opentelemetry-instrumentation-openai \
+        opentelemetry-instrumentation-genai-openai langfuse logfire
+fi
+
+echo "portkey $PORTKEY, rotel $ROTEL and other instrumentors are in $there"

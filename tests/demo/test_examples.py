@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
+
+import pytest
 
 from attribkit.testing import Gateway
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str, directory: Path, gateway: Gateway) -> str:
+def run(name: str, directory: Path, gateway: Gateway, *, warnings: str = "error") -> str:
     environment = {**os.environ, "OPENAI_BASE_URL": gateway.base_url, "OPENAI_API_KEY": "none"}
     ended = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", warnings, str(EXAMPLES / name)],
         cwd=directory,
         env=environment,
         capture_output=True,
@@ -48,3 +51,38 @@ def test_support_agent_runs(tmp_path: Path) -> None:
     assert {(fields["tenant_id"], fields["workflow"]) for fields in told} == {("acme", "support")}
     assert len(told) == 8
     assert "acme support gpt-4.1-mini-2025-04-14 1 calls 0.00" in said
+
+
+def test_openai_agents_runs(tmp_path: Path) -> None:
+    pytest.importorskip("agents")
+    with Gateway() as gateway:
+        said = run("openai_agents.py", tmp_path, gateway, warnings="ignore")
+        told = [request.attribution for request in gateway.requests()]
+    assert [line.split()[0] for line in said.splitlines()] == ["acme", "globex"]
+    assert sorted(fields["tenant_id"] for fields in told) == ["acme", "acme", "globex", "globex"]
+
+
+def test_portkey_tiers_runs(tmp_path: Path) -> None:
+    with Gateway() as gateway:
+        run("portkey_tiers.py", tmp_path, gateway)
+        told = [(fields["tenant_id"], fields["tier"]) for fields in (one.attribution for one in gateway.requests())]
+    assert told == [("acme", "gold"), ("globex", "standard")]
+
+
+def test_assistants_to_responses_compares_costs(tmp_path: Path) -> None:
+    with Gateway() as gateway:
+        said = run("assistants_to_responses.py", tmp_path, gateway)
+        spent = sum(row.cost_usd for row in gateway.spend(["feature"]))
+    rows = [line.split() for line in said.splitlines()]
+    assert [row[:3] for row in rows] == [["assistants", "2", "calls"], ["responses", "2", "calls"]]
+    assert abs(sum(Decimal(row[3]) for row in rows) - spent) < Decimal("0.000002")
+
+
+def test_langgraph_litellm_runs(tmp_path: Path) -> None:
+    with Gateway() as gateway:
+        run("langgraph_litellm.py", tmp_path, gateway, warnings="default")
+        requests = gateway.requests()
+    assert sorted(one.header("x-litellm-customer-id") for one in requests) == ["ann", "ann", "bob", "bob"]
+    for one in requests:
+        assert f"tenant_id:{one.attribution['tenant_id']}" in one.header("x-litellm-tags")
+        assert one.header("x-litellm-call-id")

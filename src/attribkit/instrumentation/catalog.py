@@ -49,6 +49,18 @@ def _anthropic(parts: Parts) -> Iterable[Patch]:
     return anthropic.patches(parts.pipeline)
 
 
+def _google_genai(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import google_genai
+
+    return google_genai.patches(parts.pipeline)
+
+
+def _bedrock(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import bedrock
+
+    return bedrock.patches(parts.pipeline)
+
+
 def _http(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.clients import http
 
@@ -97,6 +109,12 @@ def _langgraph(parts: Parts) -> Iterable[Patch]:
     return langgraph.patches()
 
 
+def _llama_index(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import llama_index
+
+    return llama_index.patches()
+
+
 def _peers(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.hops import peers
 
@@ -124,6 +142,8 @@ def _dramatiq(parts: Parts) -> Iterable[Patch]:
 ROOMS = (
     Room("openai", ("openai",), _openai),
     Room("anthropic", ("anthropic",), _anthropic),
+    Room("google_genai", ("google.genai",), _google_genai),
+    Room("bedrock", ("botocore",), _bedrock),
     Room("http", ("httpx", "httpx2", "requests", "aiohttp"), _http),
     Room("redirects", ("httpx", "httpx2"), _redirects),
     Room("asyncio", ("asyncio", "anyio"), _asyncio),
@@ -131,6 +151,7 @@ ROOMS = (
     Room("processes", ("subprocess", "multiprocessing", "concurrent.futures.process"), _processes),
     Room("langchain", ("langchain_core",), _langchain),
     Room("langgraph", ("langgraph.pregel",), _langgraph),
+    Room("llama_index", ("llama_index.llms.openai",), _llama_index),
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),

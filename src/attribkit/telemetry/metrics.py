@@ -123,14 +123,20 @@ class _Totals:
             series.sums = [0] * 9
 
 
-_totals: weakref.WeakKeyDictionary[Any, _Totals] = weakref.WeakKeyDictionary()
+_totals: dict[int, tuple[weakref.ref[Any], _Totals]] = {}
+"""By the identity of the meter provider, which need not be hashable (Logfire's is not)."""
 _totals_lock = threading.Lock()
+
+
+def _forget(gone: weakref.ref[Any]) -> None:
+    for key in [key for key, (reference, _) in list(_totals.items()) if reference is gone]:
+        _totals.pop(key, None)
 
 
 def _after_fork() -> None:
     global _totals_lock
     _totals_lock = threading.Lock()
-    for totals in list(_totals.values()):
+    for _, totals in list(_totals.values()):
         totals.forked()
 
 
@@ -211,9 +217,10 @@ class CallMetrics:
     def _set_up(self, provider: Any) -> None:
         meter: Meter = provider.get_meter(names.SCOPE)
         with _totals_lock:
-            totals = _totals.get(provider)
-            if totals is None:
-                totals = _totals[provider] = _Totals()
+            reference, totals = _totals.get(id(provider), (None, None))
+            if totals is None or reference is None or reference() is not provider:
+                totals = _Totals()
+                _totals[id(provider)] = (weakref.ref(provider, _forget), totals)
         counters = _OWN + (_USAGE if self._names in ("counter", "both") else ())
         with totals.lock:
             for name, unit, description, place in counters:

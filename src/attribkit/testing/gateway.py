@@ -9,11 +9,22 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from attribkit.testing.answers import assistants, batches, chat, media, messages, responses
-from attribkit.testing.answers.base import Answer, Context, not_found
+from attribkit.testing.answers import (
+    assistants,
+    batches,
+    bedrock,
+    chat,
+    cohere,
+    gemini,
+    media,
+    messages,
+    responses,
+)
+from attribkit.testing.answers.base import JSON, Answer, Context, not_found
 from attribkit.testing.behaviour import HEADER, Behaviour, Behaviours
 from attribkit.testing.httpd import Connection, Request, serve
 from attribkit.testing.journal import Journal, attribution_in
@@ -55,6 +66,18 @@ def _endpoint(path: str) -> tuple[str, str | None]:
         if prefix in path:
             return f"/{path.split(prefix, 1)[1]}", None
     return path, None
+
+
+def _route(path: str) -> Callable[[JSON, Context], Answer] | None:
+    """Return what answers at `path`, None when nothing does."""
+    first, *rest = path.split("/")[1:]
+    if "/models/" in path and ":" in path.rpartition("/")[2]:
+        return gemini.gemini
+    if "/model/" in path and path.rpartition("/")[2].startswith(("converse", "invoke")):
+        return bedrock.bedrock
+    if "/v2/" in path:
+        return cohere.cohere
+    return ROUTES.get("/".join((first, *rest[:1]))) or ROUTES.get(first)
 
 
 class LoopbackGateway:
@@ -102,9 +125,7 @@ class LoopbackGateway:
         owner = attribution_in(request.headers)
         content_type = request.header("content-type") or ""
         context = Context(entry["seq"], request.method, path, behaviour, owner, self.store, request.body, content_type)
-        route = next(
-            (ROUTES[name] for name in ("/".join(path.split("/")[1:3]), path.split("/")[1]) if name in ROUTES), None
-        )
+        route = _route(path)
         try:
             answer = route(body, context) if route else not_found(url.path)
         except Exception as error:
@@ -228,7 +249,9 @@ class LoopbackGateway:
         behaviour: Behaviour,
     ) -> None:
         try:
-            await connection.begin(answer.status, [*headers, ("content-type", "text/event-stream; charset=utf-8")])
+            kind = answer.content_type
+            kind = "text/event-stream; charset=utf-8" if kind == "application/json" else kind
+            await connection.begin(answer.status, [*headers, ("content-type", kind)])
             for name, event in answer.events or ():
                 if behaviour.slow_ms:
                     await asyncio.sleep(behaviour.slow_ms / 1000)
@@ -239,10 +262,14 @@ class LoopbackGateway:
                     return
                 if connection.left:
                     raise ConnectionResetError
-                data = event if isinstance(event, str) else json.dumps(event)
-                head = f"event: {name}\n" if name else ""
+                if isinstance(event, bytes):
+                    framed = event
+                else:
+                    data = event if isinstance(event, str) else json.dumps(event)
+                    head = f"event: {name}\n" if name else ""
+                    framed = f"{head}data: {data}\n\n".encode()
                 entry["chunks"] += 1
-                await connection.chunk(f"{head}data: {data}\n\n".encode())
+                await connection.chunk(framed)
                 await asyncio.sleep(0)
             entry["outcome"] = "answered"
             await connection.end()

@@ -43,7 +43,7 @@ class _Anthropic(StainlessSDK):
     def url_of(self, base: str, path: str) -> str:
         return base.rstrip("/") + path  # the version is in the path, and can be in a gateway's prefix
 
-    def items(self) -> MessageEvents:
+    def items(self, operation: Operation) -> MessageEvents:
         return MessageEvents()
 
     def of_text(self, text: str) -> Reply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import orjson
 
@@ -33,6 +34,11 @@ _APIS = (
     ("/moderations", "moderations"),
     (":generateContent", "generate_content"),
     (":streamGenerateContent", "generate_content"),
+    (":embedContent", "embeddings"),
+    (":batchEmbedContents", "embeddings"),
+    ("/v2/chat", "chat"),
+    ("/v2/embed", "embeddings"),
+    ("/v2/rerank", "rerank"),
     ("/converse", "converse"),
     ("/converse-stream", "converse"),
 )
@@ -62,8 +68,9 @@ def read_request(client: str, method: str, url: str, content: Any) -> Request:
         model, stream = body.get("model"), stream or body.get("stream") is True
     if not isinstance(model, str):
         found = _MODEL_IN_PATH.search(path)
-        model = found[1] if found else None
-    call = LLMCall(client, provider_at(url), api, url, model, stream, body)
+        model = unquote(found[1]) if found else None
+    provider = provider_at(url) or ("bedrock" if api == "converse" else "")
+    call = LLMCall(client, provider, api, url, model, stream, body)
     return Request(call, content if body is not None and isinstance(content, bytes) else None)
 
 
@@ -118,6 +125,8 @@ class Body:
         self._latest: bytes | None = None
         self._usage: bytes | None = None
         self._count = 0
+        self.done = False
+        """True once a stream has said that nothing follows, whether or not it is read to its end."""
         self._messages = MessageEvents() if call.api == "messages" else None
 
     def feed_raw(self, piece: bytes) -> None:
@@ -147,12 +156,14 @@ class Body:
         if line.startswith(b"data:"):
             line = line[5:].strip()
         if not line.startswith(b"{"):
+            self.done = self.done or line == b"[DONE]"
             return
         self._count += 1
         if self._messages is not None:
             facts = _json(line)
             if isinstance(facts, dict):
                 self._messages.take(facts)
+                self.done = facts.get("type") in ("message_delta", "message_stop")  # the first has all that is counted
             return
         self._latest = line
         if self._first is None:
@@ -223,6 +234,12 @@ def _facts(facts: Any) -> Reply:
     inner = facts.get("response")
     facts = inner if isinstance(inner, dict) else facts
     reply = of_parsed(facts)
+    if reply.usage is None:
+        for key in ("delta", "meta"):  # Cohere: at the end of a stream, and in what is not a chat
+            part = facts.get(key)
+            usage = part.get("usage", part) if isinstance(part, dict) else None
+            if isinstance(usage, dict) and "billed_units" in usage:
+                return reply._replace(usage=usage)
     if reply.usage is None and isinstance(facts.get("usageMetadata"), dict):
         model, identity = facts.get("modelVersion"), facts.get("responseId")
         reply = reply._replace(

@@ -17,6 +17,7 @@ from attribkit.context import Scope, scope
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.http_bodies import Body, read_request
+from attribkit.instrumentation.clients.http_sdks import SDK, sdk_of
 from attribkit.pipeline import Operation, Pipeline
 
 __all__ = ["Exchange", "RawCalls"]
@@ -113,18 +114,39 @@ class RawCalls:
         self._pipeline = pipeline
 
     def begin(
-        self, client: str, method: str, url: str, headers: Mapping[str, str], content: Callable[[], Any]
+        self,
+        client: str,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: Callable[[], Any],
+        *,
+        bypassed: str | None = None,
     ) -> Exchange | None:
-        """Return the exchange of a request that goes to a gateway on the app's own account, None for any other."""
+        """Return the exchange of a request that goes to a gateway on the app's own account, None for any other.
+
+        `bypassed` names the SDK whose request came past its own patches.
+        """
         try:
             under_way = scope().operation
             if isinstance(under_way, Operation) and not under_way.closed:
                 return None
-            if self._pipeline.target(url.partition("?")[0]).route is None:
+            sdk = sdk_of(headers) if bypassed is None else SDK(bypassed, "")
+            route = self._pipeline.target(url.partition("?")[0]).route
+            if route is None and sdk is None:
                 return None
-            if "x-stainless-lang" in headers and _PATCHED_SDK.match(headers.get("user-agent") or ""):
+            if (
+                bypassed is None
+                and "x-stainless-lang" in headers
+                and _PATCHED_SDK.match(headers.get("user-agent") or "")
+            ):
                 return None  # its patches are off
-            request = read_request(client, method, url, content())
+            request = read_request(client if sdk is None else sdk.name, method, url, content())
+            if sdk is not None:
+                if route is None and not request.call.api:
+                    return None
+                if sdk.provider and not request.call.provider:
+                    request = request._replace(call=request.call._replace(provider=sdk.provider))
             here = context.in_force()
             operation = self._pipeline.begin(request.call, here.attribution, here.hop)
             changes = dict(operation.body or {})

@@ -10,7 +10,7 @@ from attribkit import faults
 from attribkit.context import enter, leave
 from attribkit.instrumentation.clients.http_bodies import Body
 from attribkit.instrumentation.clients.http_calls import Exchange, RawCalls
-from attribkit.instrumentation.clients.stainless import EXTENSION
+from attribkit.instrumentation.clients.stainless import BYPASSED, EXTENSION
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Operation
 
@@ -35,7 +35,14 @@ class _Httpx:
                 return None
             self._as_it_was(request, before)
         content = request.content if hasattr(request, "_content") else None
-        exchange = self._calls.begin(self._library, request.method, str(request.url), request.headers, lambda: content)
+        exchange = self._calls.begin(
+            self._library,
+            request.method,
+            str(request.url),
+            request.headers,
+            lambda: content,
+            bypassed=extensions.get(BYPASSED),
+        )
         if exchange is None:
             return None
         try:
@@ -136,6 +143,8 @@ def _stream_classes(library: Any) -> tuple[Any, Any]:
                 for piece in self._inner:
                     self._exchange.operation.first_chunk()
                     self._body.feed_raw(piece)
+                    if self._body.done:
+                        self._exchange.ended()
                     yield piece
             except BaseException as error:
                 self._exchange.ended(error)
@@ -155,6 +164,8 @@ def _stream_classes(library: Any) -> tuple[Any, Any]:
                 async for piece in self._inner:
                     self._exchange.operation.first_chunk()
                     self._body.feed_raw(piece)
+                    if self._body.done:
+                        self._exchange.ended()
                     yield piece
             except BaseException as error:
                 self._exchange.ended(error)

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from attribkit import context, faults
 from attribkit.calls import LLMCall, Reply
+from attribkit.context import Scope
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.openai_replies import StreamItems, counted, of_text
+from attribkit.instrumentation.clients.openai_runs import JobItems, Jobs
 from attribkit.instrumentation.clients.stainless import StainlessSDK
 from attribkit.instrumentation.patching import Patch
-from attribkit.pipeline import Pipeline
+from attribkit.pipeline import Operation, Pipeline
 
 __all__ = ["patches"]
+
+
+_NO_JOBS = frozenset({"/chat/completions", "/completions", "/embeddings", "/models", "/moderations"})
+
+
+def _in_background(options: Any) -> bool:
+    body = options.json_data
+    extra = options.extra_json
+    return bool(isinstance(body, Mapping) and body.get("background")) or bool(extra and extra.get("background"))
 
 
 class _OpenAI(StainlessSDK):
@@ -34,6 +46,10 @@ class _OpenAI(StainlessSDK):
         "/threads/runs": "runs",
     }
 
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline)
+        self._jobs = Jobs(pipeline)
+
     def api_of(self, method: str, path: str) -> str:
         api = super().api_of(method, path)
         if not api and method.lower() == "post" and "/threads/" in path:
@@ -48,8 +64,33 @@ class _OpenAI(StainlessSDK):
     def counted(self, call: LLMCall, result: Any) -> Mapping[str, Any] | None:
         return counted(call, result)
 
-    def items(self) -> StreamItems:
-        return StreamItems()
+    def items(self, operation: Operation) -> StreamItems:
+        return StreamItems() if operation.later is None else JobItems(self._jobs)
+
+    def begin(self, client: Any, options: Any, stream: bool, *, wait: bool = True) -> Operation | None:
+        path = options.url
+        if path in _NO_JOBS or (path == "/responses" and not _in_background(options)):
+            return super().begin(client, options, stream, wait=wait)
+        creator = self._jobs.creator_at(path)
+        if creator is not None:
+            with context.restored(Scope(creator.attribution, "restored", context.scope().operation)):
+                operation = super().begin(client, options, stream, wait=wait)
+        else:
+            operation = super().begin(client, options, stream, wait=wait)
+        if operation is not None:
+            try:
+                self._jobs.begun(operation, path)
+            except Exception as fault:
+                faults.note("openai.jobs", fault)
+        return operation
+
+    def settle(self, operation: Operation, result: Any) -> None:
+        super().settle(operation, result)
+        if operation.later is not None:
+            self._jobs.answered(operation, "", result)
+
+    def polled(self, operation: Operation, path: str, result: Any) -> None:
+        self._jobs.answered(operation, path, result)
 
     def of_text(self, text: str) -> Reply:
         return of_text(text)

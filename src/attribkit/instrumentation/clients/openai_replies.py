@@ -30,8 +30,7 @@ def counted(call: LLMCall, result: Any) -> Mapping[str, Any] | None:
 class StreamItems:
     """How the events of an OpenAI stream are read: chat chunks, Responses events, run events."""
 
-    @staticmethod
-    def sift(operation: Operation) -> Callable[[Any], bool] | None:
+    def sift(self, operation: Operation) -> Callable[[Any], bool] | None:
         return _only_usage if operation.hides_usage_chunk else None
 
     @staticmethod

@@ -24,7 +24,8 @@ def kind_of(result: Any) -> str:
     """Return "later" for a result that is still to be read, "raw" for one that is read but not parsed."""
     found = KINDS.get(type(result))
     if found is None:
-        names = {cls.__name__ for cls in type(result).__mro__}
+        # A stranger's proxy around a stream has a type of its own, and says that it is of the stream's class.
+        names = {cls.__name__ for kind in (type(result), result.__class__) for cls in kind.__mro__}
         if names & {"Stream", "AsyncStream", "BaseAPIResponse"}:
             found = "later"
         else:

@@ -22,10 +22,14 @@ from attribkit.instrumentation.patching import Patch
 from attribkit.instrumentation.streams import Items, abandon_if_dropped, watch, watch_async
 from attribkit.pipeline import Operation, Pipeline
 
-__all__ = ["EXTENSION", "StainlessSDK"]
+__all__ = ["BYPASSED", "EXTENSION", "StainlessSDK"]
 
 EXTENSION = "attribkit"
 """The key in an HTTP request's `extensions` under which its operation travels."""
+
+BYPASSED = "attribkit.bypassed"
+"""The key under which a request names its SDK when it came past our wrapper of `request`: another instrumentor took
+itself off by putting back the method that it had found. Such a request is recorded where the HTTP client sends it."""
 
 _RAW = "X-Stainless-Raw-Response"
 _OMITTED = frozenset({"Omit", "NotGiven"})
@@ -75,9 +79,12 @@ class StainlessSDK:
         """Return what the request itself says was consumed, for APIs whose replies state no usage."""
         return None
 
-    def items(self) -> Items:
+    def items(self, operation: Operation) -> Items:
         """Return a reader for the events of one stream."""
         raise NotImplementedError
+
+    def polled(self, operation: Operation, path: str, result: Any) -> None:
+        """Look at the reply to a request about work that goes on apart from requests."""
 
     def of_text(self, text: str) -> Reply:
         """Return the facts of a body that the caller read as text: JSON, or server-sent events up to their end."""
@@ -148,8 +155,11 @@ class StainlessSDK:
             raise
         finally:
             leave(token, inner)
-        if operation.call[2] and not operation.closed:
-            self.settle(operation, result)
+        if operation.call[2]:
+            if not operation.closed:
+                self.settle(operation, result)
+        elif operation.later is not None:
+            self.polled(operation, options.url, result)
         return result
 
     def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -183,8 +193,11 @@ class StainlessSDK:
             raise
         finally:
             leave(token, inner)
-        if operation.call[2] and not operation.closed:
-            self.settle(operation, result)
+        if operation.call[2]:
+            if not operation.closed:
+                self.settle(operation, result)
+        elif operation.later is not None:
+            self.polled(operation, options.url, result)
         return result
 
     # -- replies ------------------------------------------------------------------------------------------------------
@@ -229,11 +242,11 @@ class StainlessSDK:
 
     def stream(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
-        return items if operation is None else watch(items, operation, self.items())
+        return items if operation is None else watch(items, operation, self.items(operation))
 
     def stream_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items, operation = wrapped(*args, **kwargs), _operation_of(instance.response)
-        return items if operation is None else watch_async(items, operation, self.items())
+        return items if operation is None else watch_async(items, operation, self.items(operation))
 
     def close_response(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operation = _operation_of(instance.http_response)
@@ -344,6 +357,9 @@ def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: d
                 operation.added = put(request.headers, headers)
         except Exception as fault:
             faults.note("sdk.build_request", fault)
+    elif operation is None:
+        home = next((cls.__module__ for cls in type(instance).__mro__ if cls.__name__ == "BaseClient"), "")
+        request.extensions[BYPASSED] = home.partition(".")[0]
     return request
 
 
@@ -373,7 +389,9 @@ def _operation_of(response: Any) -> Operation | None:
         operation = response.request.extensions.get(EXTENSION)
     except Exception:
         return None
-    return operation if isinstance(operation, Operation) and not operation.closed and operation.call.api else None
+    if not isinstance(operation, Operation) or operation.closed:
+        return None
+    return operation if operation.call.api or operation.later is not None else None
 
 
 def _close(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

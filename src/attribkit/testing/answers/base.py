@@ -68,9 +68,10 @@ class Answer(NamedTuple):
     body: Any = None
     """An object to send as JSON, or bytes."""
     events: Iterable[Event] | None = None
-    """Server-sent events: (event name or None, object or ready text)."""
+    """Server-sent events: (event name or None, object or ready text); bytes are sent as they are."""
     status: int = 200
     content_type: str = "application/json"
+    """Of a stream: `text/event-stream`, unless this says another."""
     response_id: str | None = None
     model: str | None = None
     tier: str | None = None

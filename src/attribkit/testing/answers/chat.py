@@ -108,6 +108,7 @@ def _stream(
     body: JSON, context: Context, base: JSON, text: str, calls: list[JSON], finish: str, usage: Any, count: int
 ) -> Iterator[Event]:
     asked = bool((body.get("stream_options") or {}).get("include_usage"))
+    unasked = str(body.get("model")).startswith("mistral")  # states its usage in the last chunk in any case
     base = {**base, "object": "chat.completion.chunk"}
     if asked:
         base["usage"] = None
@@ -126,7 +127,8 @@ def _stream(
         if not calls:
             for part in pieces(text, context.behaviour.chunks):
                 yield chunk({"content": part}, index=index)
-        yield chunk({}, finish, index)
+        kind, last = chunk({}, finish, index)
+        yield kind, ({**last, "usage": usage} if unasked and index == count - 1 else last)
     if asked:
         yield None, {**base, "choices": [], "usage": usage}
     yield None, "[DONE]"

@@ -1,0 +1,72 @@
+"""Other GenAI instrumentors beside attribkit: their spans carry the attribution, ours is no second one, one row each.
+
+Those that are not installed are skipped; `install.sh` puts them into a virtual environment of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.counterpart
+HERE = Path(__file__).parent
+INSTALLED = Path(os.environ.get("ATTRIBKIT_COUNTERPARTS") or HERE.parents[1] / ".counterparts").resolve()
+PYTHON = INSTALLED / "instrumentors" / "bin" / "python"
+MODULES = {
+    "otel-genai": "opentelemetry.instrumentation.genai.openai",
+    "openinference": "openinference.instrumentation.openai",
+    "openllmetry": "opentelemetry.instrumentation.openai",
+    "logfire": "logfire",
+    "langfuse": "langfuse",
+}
+
+
+@cache
+def has(module: str) -> bool:
+    """Tell whether a module is in the environment of the other instrumentors."""
+    if not PYTHON.exists():
+        return False
+    tried = subprocess.run([str(PYTHON), "-c", f"import {module}"], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+def ran(name: str, order: str, undo: str) -> list[dict[str, Any]]:
+    if not has(MODULES[name]):
+        pytest.skip(f"{name} is not installed: run tests/counterparts/install.sh")
+    source = str(HERE.parents[1] / "src")
+    done = subprocess.run(
+        [str(PYTHON), "-W", "ignore", str(HERE / "with_another.py"), name, order, undo],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    assert done.returncode == 0, done.stderr
+    steps: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return steps
+
+
+@pytest.mark.parametrize("undo", ["first", "last"])
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("name", list(MODULES))
+def test_beside_another(name: str, order: str, undo: str) -> None:
+    both, alone, none = ran(name, order, undo)
+    assert both["requests"] == ["acme", "acme"]
+    assert [row[:2] for row in both["rows"]] == [["acme", "priced"]] * 2
+    late = "streaming response"  # Logfire logs the end of a stream as a span of its own
+    calls = [span for span in both["spans"] if span["scope"] != "attribkit" and late not in span["name"]]
+    assert len(calls) == 2 and "attribkit" not in {span["scope"] for span in both["spans"]}, "ours is no second span"
+    assert {span["attributes"]["attribkit.tenant_id"] for span in calls} == {"acme"}
+    if undo == "last":
+        assert (alone["requests"], alone["rows"]) == ([None, None], [])
+        assert len(alone["spans"]) >= 2
+    else:
+        assert alone["requests"] == ["acme", "acme"] and len(alone["rows"]) == 2
+    assert (none["requests"], none["rows"]) == ([None, None], [])

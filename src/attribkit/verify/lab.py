@@ -32,6 +32,8 @@ class Expectation(NamedTuple):
     """How many attempts have to leave."""
     keep: tuple[str, ...]
     """Texts in the user's own headers that have to arrive too."""
+    recorded: bool = True
+    """False where the row comes with the result, later: only the wire is compared."""
 
 
 class Tenant:
@@ -45,10 +47,17 @@ class Tenant:
         """The fields of this tenant's scope."""
         return {"tenant_id": self.tenant_id or "", "workflow_id": self.workflow_id or "", "feature": "verify"}
 
-    def ask(self, text: str = "Summarise the ticket.", *, requests: int = 1, keep: tuple[str, ...] = ()) -> str:
+    def ask(
+        self,
+        text: str = "Summarise the ticket.",
+        *,
+        requests: int = 1,
+        keep: tuple[str, ...] = (),
+        recorded: bool = True,
+    ) -> str:
         """Return a prompt for this tenant. `requests` attempts with it have to leave, each for this tenant alone."""
         marker = f"vk{secrets.token_hex(6)}z"
-        self._lab.expected.append(Expectation(marker, self.tenant_id, self.workflow_id, requests, keep))
+        self._lab.expected.append(Expectation(marker, self.tenant_id, self.workflow_id, requests, keep, recorded))
         return f"{text} ({marker})"
 
 

@@ -213,12 +213,16 @@ def _hop(result: Result, outcome: Outcome) -> dict[str, Any]:
         "group": result.probe.group,
         "title": result.probe.title,
         "status": result.status,
-        "wire": None if found is None else found.wire._asdict(),
-        "span": None if found is None or found.span is None else found.span._asdict(),
-        "row": None if found is None else found.row._asdict(),
+        "wire": _counts(found and found.wire),
+        "span": _counts(found and found.span),
+        "row": _counts(found and found.row),
         "relies_on": list(result.probe.relies),
         "said": _said(result) or None,
         "why": None if cause is None else cause.why,
         "do": None if cause is None else cause.do,
         "seconds": result.seconds,
     }
+
+
+def _counts(column: Column | None) -> dict[str, int] | None:
+    return None if column is None else column._asdict()

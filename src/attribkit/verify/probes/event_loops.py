@@ -118,6 +118,21 @@ async def as_completed(lab: Lab) -> None:
             await done
 
 
+@GROUP.probe("anyio task group")
+async def anyio_group(lab: Lab) -> None:
+    import anyio
+
+    async with async_client() as client:
+
+        async def serve(tenant: Tenant) -> None:
+            with attributed(**tenant.fields):
+                async with anyio.create_task_group() as group:
+                    for _ in range(2):
+                        group.start_soon(answer_async, client, tenant.ask())
+
+        await asyncio.gather(*(serve(tenant) for tenant in lab.tenants(2)))
+
+
 @GROUP.probe("wait_for, timeout and shield")
 async def wait_for(lab: Lab) -> None:
     tenant = lab.tenant()

@@ -266,6 +266,45 @@ def interrupt(lab: Lab) -> None:
         _later(lambda config=config: graph.invoke(Command(resume="yes"), config=config))  # type: ignore[misc]
 
 
+@GROUP.probe("a node with a retry policy")
+def retry_policy(lab: Lab) -> None:
+    from langgraph.graph import START, StateGraph
+    from langgraph.types import RetryPolicy
+
+    tried = []
+
+    def node(state: Any) -> dict[str, Any]:
+        model().invoke(state["question"])
+        tried.append(state)
+        if len(tried) < 2:
+            raise ConnectionError("once")
+        return {"answer": "done"}
+
+    made: Any = StateGraph(_State)
+    policy = RetryPolicy(initial_interval=0.01, jitter=False)
+    try:
+        made.add_node("node", node, retry_policy=policy)
+    except TypeError:  # LangGraph before 0.5
+        made.add_node("node", node, retry=policy)
+    made.add_edge(START, "node")
+    tenant = lab.tenant()
+    with attributed(**tenant.fields):
+        made.compile().invoke({"question": tenant.ask(requests=2)})
+
+
+@GROUP.probe("a checkpointed run, gone on in a later request's scope")
+def second_turn(lab: Lab) -> None:
+    from langgraph.checkpoint.memory import InMemorySaver
+
+    graph = _graph(_ask, checkpointer=InMemorySaver())
+    for tenant in lab.tenants(2):
+        config = {"configurable": {"thread_id": tenant.workflow_id}}
+        with attributed(**tenant.fields):
+            graph.invoke({"question": tenant.ask()}, config=config)
+        with attributed(**tenant.fields):
+            graph.invoke({"question": tenant.ask()}, config=config)
+
+
 @GROUP.probe("batch of a graph")
 def batch(lab: Lab) -> None:
     tenant = lab.tenant()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import warnings
 from typing import Any
 
 from attribkit.context import attributed
@@ -151,6 +153,46 @@ def embeddings(lab: Lab) -> None:
     for tenant in lab.tenants(2):
         with attributed(**tenant.fields):
             client().embeddings.create(model="text-embedding-3-small", input=[tenant.ask(), "another text"])
+
+
+@GROUP.probe("images.generate")
+def images(lab: Lab) -> None:
+    tenant = lab.tenant()
+    with attributed(**tenant.fields):
+        client().images.generate(model="gpt-image-1", prompt=tenant.ask("A red bicycle."))
+
+
+@GROUP.probe("an Assistants run, its tool outputs and polls")
+def assistants(lab: Lab) -> None:
+    tenant = lab.tenant()
+    with attributed(**tenant.fields), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # sunset at OpenAI, alive on compatible servers
+        runs, thread = client().beta.threads.runs, client().beta.threads.create()
+        run = runs.create_and_poll(
+            thread_id=thread.id,
+            assistant_id="asst_tools",
+            instructions=tenant.ask("Use tools.", recorded=False),
+            tools=[{"type": "function", "function": {"name": "track_parcel", "parameters": {"type": "object"}}}],
+            poll_interval_ms=5,
+        )
+        call = run.required_action.submit_tool_outputs.tool_calls[0]
+        output: Any = {"tool_call_id": call.id, "output": tenant.ask("shipped", recorded=False)}
+        runs.submit_tool_outputs(run_id=run.id, thread_id=thread.id, tool_outputs=[output])
+
+
+@GROUP.probe("a batch: its file and its creation")
+def batch(lab: Lab) -> None:
+    tenant = lab.tenant()
+    with attributed(**tenant.fields):
+        body = {"model": MODEL, "messages": message(tenant.ask("Row one.", recorded=False))}
+        line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        file = client().files.create(file=("nightly.jsonl", json.dumps(line).encode()), purpose="batch")
+        client().batches.create(
+            input_file_id=file.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"job": tenant.ask("nightly", recorded=False)},
+        )
 
 
 @GROUP.probe("two retries after 429")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from verify.unfinished import UNFINISHED
 
 from attribkit.errors import ConfigurationError
 from attribkit.instrumentation.catalog import GROUPS
@@ -39,10 +40,6 @@ def names(outcome: Outcome, *statuses: Any) -> set[str]:
 
 
 # -- the programs -----------------------------------------------------------------------------------------------------
-
-
-UNFINISHED = {"langchain/stream_outside"}
-"""Known to leak in this version."""
 
 
 def test_every_hop_survives_here() -> None:

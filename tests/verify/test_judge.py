@@ -102,6 +102,14 @@ def test_work_for_nobody_may_name_no_tenant(two: Any) -> None:
     assert found(lab, [request(prompt, one)], [row(one)]).wire.wrong == 1
 
 
+def test_a_row_of_a_cache_hit_is_one_more_and_has_to_be_right(two: Any) -> None:
+    lab, one, other, prompt = two
+    sent, rows = [request(prompt, one)], [row(one)]
+    assert found(lab, sent, [*rows, row(one, kind="cached")]).row == Column(1, 1)
+    assert found(lab, sent, [*rows, row(other, kind="cached")]).row == Column(1, 1, wrong=1)
+    assert found(lab, sent, [*rows, row(None, kind="cached")]).row == Column(1, 1, leaked=1)
+
+
 def test_headers_of_the_app_that_are_lost(two: Any) -> None:
     lab, one, _, _ = two
     lab.expected.clear()

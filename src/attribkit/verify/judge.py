@@ -87,6 +87,12 @@ def judge(
     if not all(one.recorded for one in expected):
         return Verdict(wire, None, None, tuple(lost))
     rows = _held([note for note in notes if note.kind == "row"], [*answered, *refused], wire.missing)
+    for note in notes:
+        if note.kind == "cached":  # it need not be there, and may not be anybody else's
+            whose: Who = note.tenant_id, note.workflow_id
+            mine = [(one.tenant_id, one.workflow_id) for one in expected]
+            if whose not in mine:
+                rows = rows._replace(leaked=rows.leaked + (whose[0] is None), wrong=rows.wrong + (whose[0] is not None))
     traced = [note for note in notes if note.kind == "span" and (note.response_id or note.status == "ok")]
     # The spans of refused attempts are not asked for: another instrumentor's span covers an operation's retries.
     return Verdict(wire, _held(traced, answered, wire.missing) if spans else None, rows, tuple(lost))

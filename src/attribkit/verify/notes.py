@@ -18,7 +18,7 @@ class Note(NamedTuple):
     """One row or one span."""
 
     kind: str
-    """row, or span (a span of a model call)."""
+    """row, cached (the row of an answer for which nothing left), or span (a span of a model call)."""
     response_id: str | None
     status: str
     tenant_id: str | None
@@ -42,7 +42,8 @@ class Notebook:
     def finished(self, record: CallRecord) -> None:
         """Take a row, as a ledger does."""
         of = record.attribution
-        self._write(Note("row", record.response_id, record.status, of.tenant_id, of.workflow_id))
+        kind = "cached" if record.http_status is None and record.cost.status == "free" else "row"
+        self._write(Note(kind, record.response_id, record.status, of.tenant_id, of.workflow_id))
 
     def span(self, span: Any) -> None:
         """Take a finished span; only those of model calls are written down."""

@@ -238,7 +238,7 @@ def shared_model(lab: Lab) -> None:
         one.join()
 
 
-@GROUP.probe("a cache hit sends nothing")
+@GROUP.probe("a cache hit: nothing leaves, and its row is right")
 def cache(lab: Lab) -> None:
     from langchain_core.caches import InMemoryCache
 

@@ -32,7 +32,7 @@ from attribkit.testing import Gateway
 from attribkit.verify import probes, start
 from attribkit.verify.judge import by_marker, judge
 from attribkit.verify.lab import Lab
-from attribkit.verify.notes import Note, Notebook, read
+from attribkit.verify.notes import Note, Notebook
 from attribkit.verify.probe import Probe, lacking
 from attribkit.verify.run import chosen
 from attribkit.verify.worker import run
@@ -70,6 +70,7 @@ class Soak:
         self.by_id: dict[str, list[Note]] = {}
         self.by_workflow: dict[str | None, list[Note]] = {}
         self.seen = 0
+        self.read: dict[Path, int] = {}
 
     # -- the work -----------------------------------------------------------------------------------------------------
 
@@ -115,6 +116,12 @@ class Soak:
             self.requests.setdefault(marker, []).extend(requests)
         for _ in range(len(self.book.notes)):
             self.sort(self.book.notes.popleft())
+        for path in Path(self.book.directory).glob("*.jsonl"):  # of other processes
+            written = path.read_text()
+            whole = written.rfind("\n") + 1
+            for line in written[self.read.get(path, 0) : whole].splitlines():
+                self.sort(Note(*json.loads(line)))
+            self.read[path] = whole
         for probe, lab, error in ended:
             self.runs[probe.group] += 1
             if error is not None:
@@ -203,8 +210,6 @@ def main() -> int:
                 stuck = [thread.name for thread in work if thread.is_alive()]
                 soak.problems.append(f"still at work {GRACE:g} seconds after the end: {stuck}")
                 break
-        for note in read(Path(directory)):
-            soak.sort(note)
         soak.settle()
         left = sum(map(len, soak.by_id.values())) + sum(map(len, soak.by_workflow.values()))
         if left:

@@ -24,5 +24,5 @@ def test_two_tenants_over_every_hop_at_once() -> None:
     told = json.loads(ended.stdout)
     assert told["problems"] == [], (told, ended.stderr[-3000:])
     assert told["wrong"] == told["leaked"] == 0
-    assert told["requests"] == told["rows"] > 50
+    assert told["requests"] == told["rows"] > 20
     assert ended.returncode == 0

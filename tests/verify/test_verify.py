@@ -47,7 +47,7 @@ def test_every_hop_survives_here() -> None:
     assert {result.probe.id: result.said for result in outcome.of("failed")} == {}
     for result in outcome.results:
         if result.verdict is not None:
-            columns = [result.verdict.wire, result.verdict.row, *filter(None, [result.verdict.span])]
+            columns = filter(None, [result.verdict.wire, result.verdict.span, result.verdict.row])
             assert all(column.missing == column.extra == 0 for column in columns), result
     assert {one.probe.id for one in outcome.of("leaks", "wrong") if set(one.probe.relies) <= {*GROUPS}} <= UNFINISHED
 

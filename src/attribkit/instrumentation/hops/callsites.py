@@ -76,6 +76,7 @@ class Caller(NamedTuple):
 
 
 _BETWEEN = frozenset({"asyncio.queues", "asyncio.tasks", "asyncio.threads", "asyncio.timeouts", "queue", "_queue"})
+_OURS = ("wrapt", "attribkit.context", "attribkit.instrumentation.")
 _STEPS = frozenset({"__step", "__step_run_and_handle_result", "__wakeup"})
 _ROOTS = frozenset({"asyncio", "threading", "uvloop", "concurrent"})
 _GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
@@ -99,7 +100,7 @@ def caller(frames: Iterator[FrameType]) -> Caller | None:
     found: Caller | None = None
     for frame in frames:
         module = _module(frame)
-        if (module in _BETWEEN and frame.f_code.co_name not in _STEPS) or module.startswith(("wrapt", "attribkit.")):
+        if (module in _BETWEEN and frame.f_code.co_name not in _STEPS) or module.startswith(_OURS):
             continue
         root = module.partition(".")[0] in _ROOTS
         if found is not None and (root or not found.site.passes):

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from attribkit.context import attributed
-from attribkit.verify.asking import answer, answer_async, async_client, warm
+from attribkit.verify.asking import MODEL, answer, answer_async, async_client, message, warm
 from attribkit.verify.lab import Lab
 from attribkit.verify.probe import Group
 
@@ -19,7 +19,7 @@ GROUP = Group(
     "queues",
     needs=("openai>=1.40",),
     extra="openai",
-    relies=("openai", "queues"),
+    relies=("openai",),
     remedy="put attribkit.carry(function) on the queue, and let the worker call it",
     prepare=warm,
 )
@@ -49,27 +49,22 @@ async def _serve(waiting: asyncio.Queue[Any], lab: Lab, workers: int) -> None:
             task.cancel()
 
 
-@GROUP.probe("asyncio.Queue, one worker")
+@GROUP.probe("asyncio.Queue, one worker", relies=("queues",))
 async def asyncio_queue(lab: Lab) -> None:
     await _serve(asyncio.Queue(), lab, 1)
 
 
-@GROUP.probe("asyncio.Queue, bounded, three workers")
+@GROUP.probe("asyncio.Queue, bounded, three workers", relies=("queues",))
 async def asyncio_queue_bounded(lab: Lab) -> None:
     await _serve(asyncio.Queue(1), lab, 3)
 
 
-@GROUP.probe("asyncio.PriorityQueue")
+@GROUP.probe("asyncio.PriorityQueue", relies=("queues",))
 async def asyncio_priority_queue(lab: Lab) -> None:
     await _serve(asyncio.PriorityQueue(), lab, 1)
 
 
-@GROUP.probe("asyncio.LifoQueue")
-async def asyncio_lifo_queue(lab: Lab) -> None:
-    await _serve(asyncio.LifoQueue(), lab, 1)
-
-
-@GROUP.probe("asyncio.Queue, put_nowait and get_nowait of a batch")
+@GROUP.probe("asyncio.Queue, put_nowait and get_nowait of a batch", relies=("queues",))
 async def asyncio_batch(lab: Lab) -> None:
     waiting: asyncio.Queue[str] = asyncio.Queue()
     for tenant in lab.tenants(2):
@@ -108,21 +103,32 @@ def _serve_thread(waiting: Any, lab: Lab) -> None:
     worker.join()
 
 
-@GROUP.probe("queue.Queue, a worker thread")
+@GROUP.probe("queue.Queue, a worker thread", relies=("queues",))
 def thread_queue(lab: Lab) -> None:
     _serve_thread(queue.Queue(), lab)
 
 
-@GROUP.probe("queue.SimpleQueue, a worker thread")
+@GROUP.probe("queue.SimpleQueue, a worker thread", relies=("queues",))
 def simple_queue(lab: Lab) -> None:
     _serve_thread(queue.SimpleQueue(), lab)
 
 
-@GROUP.probe("queue.PriorityQueue, a worker thread")
+@GROUP.probe("queue.PriorityQueue, a worker thread", relies=("queues",))
 def priority_queue(lab: Lab) -> None:
     _serve_thread(queue.PriorityQueue(), lab)
 
 
-@GROUP.probe("queue.LifoQueue, a worker thread")
-def lifo_queue(lab: Lab) -> None:
-    _serve_thread(queue.LifoQueue(), lab)
+@GROUP.probe("a queue that is a pool of clients: who put one back is not who takes it next")
+def pool_of_clients(lab: Lab) -> None:
+    import openai
+
+    idle: queue.LifoQueue[Any] = queue.LifoQueue()
+    idle.put(openai.OpenAI())
+    for tenant in lab.tenants(2):
+        with attributed(**tenant.fields):
+            client = idle.get()
+            client.chat.completions.create(model=MODEL, messages=message(tenant.ask()))
+            idle.put(client)
+    client = idle.get()
+    client.chat.completions.create(model=MODEL, messages=message(lab.nobody().ask()))
+    client.close()

@@ -228,7 +228,7 @@ def _patches(states: Iterable[PatchState], diagnosis: Diagnosis) -> None:
         version = f" {rows[0].version}" if rows[0].version else ""
         name = f"{group}: {library}{version}"
         if "off" in by:
-            diagnosis.say("patches", name, "note", "turned off by the settings")
+            diagnosis.say("patches", name, "note", "turned off by the settings; `attribkit verify` shows what leaks")
             continue
         if "waiting" in by and importlib.util.find_spec(library) is None:
             diagnosis.say("patches", name, "note", f"{library} is not installed; put on when it is imported")

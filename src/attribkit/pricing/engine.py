@@ -8,16 +8,19 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from time import time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attribkit.cost import Cost, CostLine
 from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
 from attribkit.pricing.catalog import Catalog, Shard, instant
 from attribkit.pricing.meters import PRICES, STANDS_IN
 from attribkit.pricing.names import candidates, nearest, profile_scope, stated_region
-from attribkit.pricing.overrides import Labels, Overrides, Rule, discounted, read_overrides
+from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS, Usage
 from attribkit.usage.read import read_usage
+
+if TYPE_CHECKING:
+    from attribkit.attribution import Attribution
 
 __all__ = ["PriceEngine"]
 
@@ -145,7 +148,7 @@ class PriceEngine:
         region: str | None = None,
         batch: bool = False,
         at: datetime | date | str | int | None = None,
-        who: Labels | None = None,
+        who: Attribution | None = None,
     ) -> Cost:
         """Return the cost of a raw usage payload; the arguments are those of `cost`.
 
@@ -183,7 +186,7 @@ class PriceEngine:
         region: str | None = None,
         batch: bool = False,
         at: datetime | date | str | int | None = None,
-        who: Labels | None = None,
+        who: Attribution | None = None,
     ) -> Cost:
         """Return what `usage` cost at an instant (`at`: date-time, date, ISO text, or nanoseconds since the epoch; now
         when None). What the usage itself states (model, tier, region, speed) goes before the arguments. `who` is the

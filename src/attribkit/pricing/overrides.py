@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attribkit.errors import PriceDataError
 from attribkit.pricing.catalog import instant
 from attribkit.pricing.meters import FEES, PRICES, unit_of, unit_price
 
-__all__ = ["Labels", "Overrides", "Rule", "discounted", "read_overrides"]
+if TYPE_CHECKING:
+    from attribkit.attribution import Attribution
+
+__all__ = ["Overrides", "Rule", "discounted", "read_overrides"]
 
 _SINCE, _UNTIL = -(1 << 62), 1 << 62
 _KEYS = {
@@ -25,12 +28,6 @@ _KEYS = {
 }
 _MOST_GROUPS = 4_096
 _MOST_PERCENT = {"discount": 100, "charge": 10_000}
-
-
-class Labels(Protocol):
-    """Who a call is for, as far as rules ask: an Attribution."""
-
-    def get(self, name: str, /) -> str | None: ...
 
 
 class Rule(NamedTuple):
@@ -77,7 +74,7 @@ class Overrides:
         """The fields of an attribution that any rule asks for."""
         self._groups: dict[tuple[str | None, ...], frozenset[int]] = {}
 
-    def group(self, who: Labels | None) -> frozenset[int] | None:
+    def group(self, who: Attribution | None) -> frozenset[int] | None:
         """Return which conditional rules hold for `who`, by their place; None when there are no such rules."""
         if not self.fields:
             return None

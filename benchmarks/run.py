@@ -392,7 +392,10 @@ def main() -> None:
     parser.add_argument("--subjects", help=f"some of {', '.join(SUBJECTS)}; by default all that are installed")
     parser.add_argument("--rounds", type=int, default=5, help="fresh processes for each figure of time")
     parser.add_argument("--json", metavar="OUT", help="write the figures here too")
+    parser.add_argument("--budgets", action="store_true", help="what holding a call against a budget costs")
     options = parser.parse_args()
+    if options.budgets:
+        sys.exit(subprocess.run([sys.executable, str(HERE / "limits.py")]).returncode)
     workloads = listed(options.workloads, WORKLOADS, "workload")
     asked = listed(options.subjects, SUBJECTS, "subject") if options.subjects else list(SUBJECTS)
     subjects = [name for name in asked if name != "bare" and installed(name)]

@@ -43,6 +43,7 @@ _SHARE_PATIENCE = 1.0
 _SWEEP_SECONDS = 0.1
 _REFRESH_SECONDS = 1.0
 _LEASE = 30.0
+_CLOSING = 10.0
 _PLANS = 8192
 _UNUSED_SECONDS = 60.0
 _UNITS = {"usd": 0, "tokens": 1, "calls": 2}
@@ -110,6 +111,7 @@ class _Plan(NamedTuple):
     until: float
     locals: tuple[_Local, ...]
     priced: bool
+    only_usd: bool
     downgrades: tuple[tuple[_Local, Threshold], ...]
     queue: Threshold | None
 
@@ -117,29 +119,21 @@ class _Plan(NamedTuple):
 class Reservation:
     """What one call holds in each counter that it counts against."""
 
-    __slots__ = ("_key", "amounts", "generation", "locals", "model", "operation_id", "output", "size",
-                 "stated", "tier")  # fmt: skip
+    tier: str | None = None
+    """The tier that the call is to have instead of its own."""
+    model: str | None = None
+    """The model that the call is to have instead of its own."""
+    output = 0
+    """Output tokens up to which the call is covered."""
+    stated = True
+    size = -1
+    closed = False
 
-    def __init__(self, generation: int, locals: tuple[_Local, ...], amounts: tuple[int, ...]) -> None:
+    def __init__(
+        self, generation: int, locals: tuple[_Local, ...], amounts: tuple[int, ...], operation_id: str
+    ) -> None:
         self.generation, self.locals, self.amounts = generation, locals, amounts
-        self.tier: str | None = None
-        """The tier that the call is to have instead of its own."""
-        self.model: str | None = None
-        """The model that the call is to have instead of its own."""
-        self.output = 0
-        """Output tokens up to which the call is covered."""
-        self.stated = True
-        self.size = -1
-        self.operation_id = ""
-        self._key = [None]
-
-    def close(self) -> bool:
-        """Return True to the one caller that may end it."""
-        try:
-            self._key.pop()
-        except IndexError:
-            return False
-        return True
+        self.operation_id = operation_id
 
 
 class BudgetGuard:
@@ -227,21 +221,26 @@ class BudgetGuard:
     def _prepared(self, plan: _Plan, call: LLMCall, downgrade: Threshold | None, operation_id: str) -> Reservation:
         """Return the reservation that is asked for; nothing is held by it yet."""
         if not plan.priced:
-            counted = Reservation(self._generation, plan.locals, (1,) * len(plan.locals))
-            counted.operation_id = operation_id
-            return counted
+            return Reservation(self._generation, plan.locals, (1,) * len(plan.locals), operation_id)
         tier = model = None
         if downgrade is not None:
             tier, model = downgrade.tier, dict(downgrade.models).get(call.model or "")
         worst = self._bounds.worst_case(call, model=model, tier=tier)
-        wanted = (worst.usd, worst.tokens, 1)
-        amounts = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in plan.locals)
-        if worst.usd is None:
-            amounts = self._unpriced(plan, amounts, call, operation_id)
-        reservation = Reservation(self._generation, plan.locals, amounts)  # type: ignore[arg-type]
-        reservation.tier, reservation.model = tier, model
-        reservation.output, reservation.stated, reservation.size = worst.output, worst.stated, worst.size
-        reservation.operation_id = operation_id
+        usd = worst[0]
+        if usd is None:
+            wanted = (None, worst[1], 1)
+            asked = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in plan.locals)
+            amounts = self._unpriced(plan, asked, call, operation_id)
+        elif plan.only_usd:
+            amounts = (usd,) * len(plan.locals)
+        else:
+            amounts = tuple((usd, worst[1], 1)[_UNITS[local.limit.budget.unit]] for local in plan.locals)
+        reservation = Reservation(self._generation, plan.locals, amounts, operation_id)
+        reservation.size = worst[4]
+        if downgrade is not None:
+            reservation.tier, reservation.model = tier, model
+        if not worst[3]:
+            reservation.output, reservation.stated = worst[2], False
         return reservation
 
     def _change(self, reservation: Reservation, downgrade: Threshold | None, call: LLMCall) -> None:
@@ -272,6 +271,12 @@ class BudgetGuard:
     def _claim(self, reservation: Reservation) -> bool:
         """Take what is asked for out of what this process holds already, all or nothing."""
         with self._lock:
+            if len(reservation.locals) == 1:
+                local, amount = reservation.locals[0], reservation.amounts[0]
+                if local.held - local.busy - local.owed < amount or local.dead:
+                    return False
+                local.busy += amount
+                return True
             for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
                 if local.held - local.busy - local.owed < amount or local.dead:
                     return False
@@ -411,11 +416,14 @@ class BudgetGuard:
         self._end(reservation, (0, 0, 0))
 
     def _end(self, reservation: Reservation, used: tuple[int | None, ...]) -> None:
-        if not reservation.close() or reservation.generation != self._generation:
+        if reservation.closed or reservation.generation != self._generation:
             return
         direct = []
         notices: list[tuple[Any, ...]] = []
         with self._lock:
+            if reservation.closed:
+                return
+            reservation.closed = True
             for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
                 actual = used[_UNITS[local.limit.budget.unit]]
                 if actual is None:
@@ -453,8 +461,7 @@ class BudgetGuard:
         assert isinstance(reservation, Reservation)
         wanted = (to_pico(usd), tokens, 0)
         more = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in reservation.locals)
-        extra = Reservation(reservation.generation, reservation.locals, more)
-        extra.operation_id = reservation.operation_id
+        extra = Reservation(reservation.generation, reservation.locals, more, reservation.operation_id)
         store = self._store
         try:
             if not self._claim(extra):
@@ -684,8 +691,8 @@ class BudgetGuard:
         self._wake.set()
         store = self._store
         if self._keeper is not None and self._keeper is not threading.current_thread():
-            self._keeper.join(2.0)
-        if store is not None and self.flush():
+            self._keeper.join(_CLOSING)
+        if store is not None and self.flush() and self._landed():
             try:
                 store.bury(self._holder, {}, self._now())
                 if self._journal is not None:
@@ -698,6 +705,15 @@ class BudgetGuard:
         self._store = None
         if self._executor is not None:
             self._executor.shutdown(wait=False)
+
+    def _landed(self) -> bool:
+        """Wait for what is on the way to the store: it may not arrive after this process is forgotten there."""
+        until = time.monotonic() + _CLOSING
+        while any(local.flights for local in list(self._locals.values())):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.005)
+        return self._keeper is None or not self._keeper.is_alive()
 
     @property
     def threads(self) -> ThreadPoolExecutor:
@@ -750,6 +766,7 @@ class BudgetGuard:
                 min(ends, default=float("inf")),
                 locals,
                 any(limit.budget.unit != "calls" for limit in limits) or bool(downgrades),
+                all(limit.budget.unit == "usd" for limit in limits),
                 tuple(downgrades),
                 max(queues, key=lambda one: one.seconds) if queues else None,
             )

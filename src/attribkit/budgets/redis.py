@@ -15,7 +15,7 @@ __all__ = ["RedisStore"]
 _TAG = "{attribkit}:budgets:"  # one slot of a cluster: a script may touch any of these keys
 _COUNTER, _HOLDER, _BUDGET, _ENTRIES = f"{_TAG}counter:", f"{_TAG}holds:", f"{_TAG}counters:", f"{_TAG}entries:"
 _HOLDERS, _DEFINITIONS, _VERSION = f"{_TAG}holders", f"{_TAG}definitions", f"{_TAG}version"
-_SECONDS = 2.0
+_SECONDS = 5.0
 
 
 def _script(name: str) -> str:

@@ -169,40 +169,38 @@ class Row:
         self.spent, self.reserved, self.extra, self.lent = spent, reserved, extra, lent
         self.held, self.share, self.flushed = held, share, flushed
 
-    def state(self) -> State:
-        return State(self.spent, self.reserved, self.extra, self.lent)
-
 
 def decide(rows: Sequence[Row], moves: Sequence[Move]) -> Answer:
     """Change `rows` as `moves` ask, and say what came of it. This is the law that every store keeps."""
+    refused = -1
     for row, move in zip(rows, moves, strict=True):
-        if move.settled > row.flushed:
-            row.spent += move.settled - row.flushed
-            row.flushed = move.settled
-        if move.back:
-            back = min(move.back, row.held)
+        _, limit, settled, back, lent_back, take, _, _, _ = move
+        if settled > row.flushed:
+            row.spent += settled - row.flushed
+            row.flushed = settled
+        if back:
+            back = min(back, row.held)
             row.held -= back
             row.reserved -= back
-        if move.lent_back:
-            back = min(move.lent_back, row.share)
-            row.share -= back
-            row.lent -= back
-    refused = -1
-    for index, (row, move) in enumerate(zip(rows, moves, strict=True)):
-        if move.take and move.limit >= 0 and row.spent + row.reserved + move.take > move.limit + row.extra:
-            refused = index
-            break
-    shares = []
+        if lent_back:
+            lent_back = min(lent_back, row.share)
+            row.share -= lent_back
+            row.lent -= lent_back
+        if take and refused < 0 and 0 <= limit < row.spent + row.reserved + take - row.extra:
+            refused = moves.index(move)
+    states, shares = [], []
     for row, move in zip(rows, moves, strict=True):
-        share = 0
-        if refused < 0 and move.take:
-            row.held += move.take
-            row.reserved += move.take
-            if move.share and row.spent + row.reserved + move.share + move.far <= move.limit + row.extra:
-                share = move.share
+        share, take = 0, move[5]
+        if take and refused < 0:
+            row.held += take
+            row.reserved += take
+            wanted = move[6]
+            if wanted and row.spent + row.reserved + wanted + move[7] <= move[1] + row.extra:
+                share = wanted
                 row.held += share
                 row.reserved += share
                 row.share += share
                 row.lent += share
+        states.append(State(row.spent, row.reserved, row.extra, row.lent))
         shares.append(share)
-    return Answer(refused, tuple(row.state() for row in rows), tuple(shares))
+    return Answer(refused, tuple(states), tuple(shares))

@@ -36,7 +36,7 @@ class PostgresStore:
                 "budget_store postgresql://...: the client is not installed; pip install 'attribkit[postgresql]'",
                 name="budget_store",
             ) from None
-        self._url, self._psycopg = url, psycopg
+        self._url, self._psycopg, self._closed = url, psycopg, False
         self._forget()
 
     def _forget(self) -> None:
@@ -58,19 +58,26 @@ class PostgresStore:
                 except BaseException:
                     connection.close()
                     raise
-                self._idle.append(connection)
+                if self._closed:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
                 return result
         except (self._psycopg.Error, OSError) as error:
             raise BudgetStoreDown(f"PostgreSQL: {type(error).__name__}") from error
 
     def _connected(self) -> Any:
         connection = self._psycopg.connect(
-            self._url, autocommit=True, connect_timeout=2, options="-c statement_timeout=5000 -c lock_timeout=4000"
+            self._url, autocommit=True, connect_timeout=5, options="-c statement_timeout=5000 -c lock_timeout=4000"
         )
         if not self._ready:
-            with self._lock:
-                self._migrate(connection)
-                self._ready = True
+            try:
+                with self._lock:
+                    self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._ready = True
         return connection
 
     def _migrate(self, connection: Any) -> None:
@@ -185,5 +192,6 @@ class PostgresStore:
             yield Balance(Counter(*row[:9]), State(*map(int, row[9:])))
 
     def close(self) -> None:
+        self._closed = True  # what is still asked in another thread closes its connection itself
         while self._idle:
             self._idle.pop().close()

@@ -25,9 +25,10 @@ import types
 import weakref
 from asyncio import events
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
+from itertools import compress
 from typing import Any
 
 from attribkit import context, faults
@@ -35,16 +36,18 @@ from attribkit.context import Scope
 
 __all__ = ["Coroutines"]
 
-_UNSURE = 1
-"""Frames recorded for a coroutine that is made while the open scopes of its thread are suspended."""
-_DEPTHS = (*range(2, 10), *range(11, 25))
+_DEPTHS = (1, *range(3, 10), *range(11, 25))
 """Frames recorded for a coroutine that is made in a scope: a number for each scope that is open at one time, where the
 stack has as many frames. asyncio's debug mode records 10."""
+_UNSURE = 2
+"""Frames recorded for a coroutine that is made while the open scopes of its thread are suspended."""
 _OURS = frozenset((_UNSURE, *_DEPTHS))
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 _LOOPS = frozenset({"run_forever", "run"})
 _HALF_MADE = sys.version_info < (3, 12)
 _AGEN_SAYS = hasattr(types.AsyncGeneratorType, "ag_suspended")  # 3.12 and later
+
+_KINDS = frozenset((types.CoroutineType, types.AsyncGeneratorType))
 
 _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
@@ -70,7 +73,7 @@ class _Thread:
 class _Opening:
     """A scope while it is open. It is also the marker by which the youngest objects are told from older ones."""
 
-    __slots__ = ("alone", "depth", "found", "fresh", "number", "quiet", "scope", "thread")
+    __slots__ = ("depth", "found", "fresh", "kept", "outside", "passed", "quiet", "scope", "thread")
 
     def __init__(self, scope: Scope, thread: _Thread) -> None:
         self.scope = scope
@@ -78,12 +81,14 @@ class _Opening:
         self.depth = 0
         """How many frames are recorded in it: its number. 0: it has none, or another tool records already."""
         self.fresh = True
-        self.number = 0
+        """False once other tasks, or a scope without a number, may have made what cannot be told from its own."""
         self.quiet = 0
         """Collections that other threads had begun when it opened, -1 where one was under way."""
-        self.alone = False
-        """True where it stands so near to the bottom of the stack that there is no number for it, and no other scope is
-        open with which it could be mistaken."""
+        self.outside = False
+        """True where no loop was running in its thread when it opened."""
+        self.passed = -1
+        """The oldest generation that was collected while a loop ran within it; nothing was noted then."""
+        self.kept = 1_000
         self.found: list[weakref.ref[Any]] = []
         """What a garbage collection has moved out of the youngest generation meanwhile."""
 
@@ -93,12 +98,14 @@ class _Made:
 
     __slots__ = ("frame", "kept", "line", "recorded", "scope", "work")
 
-    def __init__(self, work: Any, frame: types.FrameType, scope: Scope | None, made: dict[int, _Made]) -> None:
+    def __init__(
+        self, work: Any, frame: types.FrameType, scope: Scope | None, made: dict[int, _Made], recorded: int
+    ) -> None:
         key = id(frame)
         self.frame = key
         self.scope = scope
         """None: unsure."""
-        self.recorded = context.opened_so_far()
+        self.recorded = recorded
         self.kept = False
         """True for the root of a task that was created with a context of its creator's choice."""
         origin = getattr(work, "cr_origin", None)
@@ -148,11 +155,11 @@ class Coroutines:
         self._fresh: dict[int, _Opening] = {}
         """The scopes of all threads that were not suspended since they opened."""
         self._suspended = 0
-        self._openings = 0
         self._begun = self._ended = self._reached = 0
         """Garbage collections of all threads, and the oldest generation that one of the latest has gone through."""
-        self._drifting: deque[weakref.ref[Any]] = deque()
-        """Unsure objects of steps that are over."""
+        self._drifting: deque[tuple[int, weakref.ref[Any]]] = deque()
+        """Unsure objects of steps that are over, and when each was noted."""
+        self._settling = threading.RLock()
         self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
         self._reported: set[str] = set()
 
@@ -188,17 +195,17 @@ class Coroutines:
         opening = _Opening(scope, thread)
         begun = self._begun - thread.begun
         opening.quiet = begun if begun == self._ended - thread.ended else -1
-        self._openings = opening.number = self._openings + 1
         before = _get_depth()
         if not before or before in _OURS:
-            depth = self._number(opening)
+            depth = opening.depth = self._number()
             if not depth:
-                opening.alone = not (self._fresh or self._suspended)
-                opening.fresh = opening.alone
-            opening.depth = depth
+                opening.fresh = False
+                self._lose(thread)
             _set_depth(depth or _UNSURE)
         loop = _running_loop()
-        if loop is not None and thread.loop is not loop:
+        if loop is None:
+            opening.outside = True
+        elif thread.loop is not loop:
             thread.loop = loop
             loop.call_soon(self._suspend, thread, context=thread.context)
         if opening.fresh:
@@ -209,7 +216,7 @@ class Coroutines:
             self._suspended += 1
         return opening
 
-    def _number(self, opening: _Opening) -> int:
+    def _number(self) -> int:
         """Return a number that no other open scope has and that the stack can hold, 0 when there is none."""
         try:
             depth: int = heappop(self._free)
@@ -232,24 +239,35 @@ class Coroutines:
         """The step is over in which scopes were opened that are open still: from now on other tasks run meanwhile."""
         thread.loop = None
         for opening in thread.fresh:
-            for work in self._young(opening):
-                if self._belongs(work, opening) and _unstarted(work) is not None:
-                    self._drifting.append(weakref.ref(work))
-            self._drifting += opening.found
+            young = [each for each in self._young(opening) if self._belongs(each, opening)]
+            self._drift([weakref.ref(each) for each in young if _unstarted(each) is not None])
+            self._drift(opening.found)
             opening.found = []
-            opening.fresh = False
-            self._retire(opening)
-            thread.suspended += 1
-            self._suspended += 1
         if thread.fresh:
-            thread.fresh.clear()
+            for opening in self._lose(thread):
+                self._free_number(opening)
             if _get_depth() in _OURS:
                 _set_depth(_UNSURE)
 
-    def _retire(self, opening: _Opening) -> None:
-        self._fresh.pop(id(opening), None)
+    def _drift(self, refs: Iterable[weakref.ref[Any]]) -> None:
+        now = context.opened_so_far()
+        self._drifting.extend((now, ref) for ref in refs)
+
+    def _lose(self, thread: _Thread) -> list[_Opening]:
+        """From now on it cannot be told what is made in the scopes of a thread that are open. Return those."""
+        lost = thread.fresh
+        thread.fresh = []
+        for opening in lost:
+            opening.fresh = False
+            self._fresh.pop(id(opening), None)
+        thread.suspended += len(lost)
+        self._suspended += len(lost)
+        return lost
+
+    def _free_number(self, opening: _Opening) -> None:
         if opening.depth:
             heappush(self._free, opening.depth)
+            opening.depth = 0
 
     def closed(self, opening: _Opening) -> None:
         """Find what was made in the scope and not started."""
@@ -260,21 +278,25 @@ class Coroutines:
 
     def _close(self, opening: _Opening) -> None:
         thread = opening.thread
-        opening.alone = opening.alone and opening.number == self._openings
         found = self._young(opening)
         if opening.fresh:
+            reached = opening.passed
             if opening.quiet != self._begun - thread.begun:
-                found += self._moved(opening)
+                reached = max(reached, self._reached)
+            if reached >= 0:
+                found += self._moved(opening, reached)
             if opening in thread.fresh:
                 thread.fresh.remove(opening)
-            self._retire(opening)
+            self._fresh.pop(id(opening), None)
         else:
             thread.suspended -= 1
             self._suspended -= 1
         if thread is self._thread() and _get_depth() in _OURS:
             _set_depth((thread.fresh[-1].depth or _UNSURE) if thread.fresh else _UNSURE if thread.suspended else 0)
-        if found or opening.found or self._drifting:
-            self._settle(opening, found)
+        with self._settling:  # another thread may be about to settle what this one has made
+            if found or opening.found or self._drifting:
+                self._settle(opening, found)
+        self._free_number(opening)
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
@@ -302,36 +324,71 @@ class Coroutines:
             thread = self._thread()
             if phase != "start":
                 if info["generation"] == 0 and self._suspended > thread.suspended:
-                    self._drifting += self._moving(_coroutines(1), None)  # what another thread made meanwhile
+                    self._drift(self._moving(_made_in(1)))  # what another thread made meanwhile
                 thread.ended += 1
                 self._ended += 1
                 return
             self._reached = info["generation"] if self._begun == self._ended else max(self._reached, info["generation"])
             thread.begun += 1
             self._begun += 1
-            for opening in tuple(self._fresh.values()):
-                opening.found += self._moving(self._young(opening), opening)
+            if self._fresh:
+                self._note_births(thread, info["generation"])
             if self._suspended:
-                self._drifting += self._moving(_coroutines(0), None)
+                self._drift(self._moving(_made_in(0)))
         except Exception as error:
             faults.note("coroutines.collecting", error)
 
-    def _moved(self, opening: _Opening) -> list[Any]:
+    def _note_births(self, thread: _Thread, generation: int) -> None:
+        """Note, fast, what was made in the scopes that were not suspended; it is looked at when they close.
+
+        Where a whole loop runs within a scope, much is made, and hardly anything is left when the scope closes: such a
+        scope looks through the older generations then.
+
+        Nothing is asked of the objects here: Python 3.11 collects garbage in the middle of making a coroutine.
+        """
+        fresh = tuple(self._fresh.values())
+        if _running_loop() is not None:
+            for opening in fresh:
+                if opening.outside and opening.thread is thread:
+                    opening.passed = max(opening.passed, generation)
+            fresh = tuple(each for each in fresh if each.passed < 0)
+            if not fresh:
+                return
+        young = gc.get_objects(generation=0)
+        kinds = list(map(_KINDS.__contains__, map(type, young)))
+        if True not in kinds:
+            return
+        places: list[int] | None = None
+        for opening in fresh:
+            if places is None:
+                places = list(map(id, young))
+            try:
+                start = places.index(id(opening))  # what is younger stands behind it
+            except ValueError:
+                start = 0
+            opening.found += map(weakref.ref, compress(young[start:], kinds[start:]))
+            if len(opening.found) > opening.kept:
+                opening.found = [ref for ref in opening.found if ref() is not None]
+                opening.kept = 2 * len(opening.found) + 1_000
+
+    def _moved(self, opening: _Opening, reached: int) -> list[Any]:
         """Return what was made in `opening` and is not young any more.
 
-        Another thread has collected garbage meanwhile. Between its look at the young objects and their move this thread
-        may have made more.
+        Also where another thread has collected garbage meanwhile: between its look at the young objects and their move
+        this thread may have made more.
         """
-        kinds = (types.CoroutineType, types.AsyncGeneratorType)
-        generations = (1, 2) if self._reached else (1,)
-        older = (each for generation in generations for each in gc.get_objects(generation=generation))
-        return [each for each in older if type(each) in kinds and self._surely(each, opening)]
+        found = []
+        for generation in (1, 2) if reached else (1,):
+            older = gc.get_objects(generation=generation)
+            mine = compress(older, map(_KINDS.__contains__, map(type, older)))
+            found += [each for each in mine if self._surely(each, opening)]
+        return found
 
     def _surely(self, work: Any, opening: _Opening) -> bool:
         return type(work) is types.CoroutineType and opening.depth != 0 and _frames(work) == opening.depth
 
-    def _moving(self, young: list[Any], opening: _Opening | None) -> list[weakref.ref[Any]]:
-        """Return those that matter of the `young` objects, the youngest first.
+    def _moving(self, young: list[Any]) -> list[weakref.ref[Any]]:
+        """Return the unsure ones of the `young` objects, the youngest first.
 
         Python 3.11 collects garbage in the middle of making a coroutine, whose fields are not set then: the youngest is
         looked at later.
@@ -340,8 +397,7 @@ class Coroutines:
         if _HALF_MADE and young and type(young[0]) is types.CoroutineType:
             found.append(weakref.ref(young.pop(0)))
         for work in young:
-            mine = _frames(work) == _UNSURE if opening is None else self._belongs(work, opening)
-            if mine and _unstarted(work) is not None:
+            if (type(work) is not types.CoroutineType or _frames(work) == _UNSURE) and _unstarted(work) is not None:
                 found.append(weakref.ref(work))
         return found
 
@@ -349,46 +405,50 @@ class Coroutines:
         """Return whether `work` was made in `opening`, as far as what was recorded with it tells."""
         if type(work) is not types.CoroutineType:
             return True
-        if opening.depth:
-            return _frames(work) == opening.depth
-        return not opening.alone or _frames(work) == _UNSURE
+        return not opening.depth or _frames(work) == opening.depth
 
     def _settle(self, opening: _Opening, young: list[Any]) -> None:
-        drifting = []
+        """Remember what was not started of the objects that were made in `opening`, and of the unsure ones."""
+        candidates: list[tuple[int | None, Any]] = [(None, ref()) for ref in opening.found]
+        candidates += [(None, work) for work in young]
         while self._drifting:
-            drifting.append(self._drifting.popleft())
-        unsure = {_UNSURE, *(each.depth for each in opening.thread.fresh)}  # suspended too, if this one is
+            then, ref = self._drifting.popleft()
+            candidates.append((then, ref()))
         driven: set[int] = set()
-        found: list[tuple[Any, types.FrameType, bool]] = []
-        alone: bool | None = None
-        for sure, works in ((True, (*(ref() for ref in opening.found), *young)), (False, [ref() for ref in drifting])):
-            for work in works:
-                frame = None if work is None else _unstarted(work)
-                if frame is None or self._known(frame) is not None:
+        found: list[tuple[int, Any, types.FrameType, bool]] = []
+        now = context.opened_so_far()
+        for noted, work in candidates:
+            frame = None if work is None else _unstarted(work)
+            if frame is None or self._known(frame) is not None:
+                continue
+            if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
+                driven.add(id(frame.f_locals.get("inner")))
+                if context.has_scope(frame.f_locals.get("run")):
                     continue
-                if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
-                    driven.add(id(frame.f_locals.get("inner")))
-                    if context.has_scope(frame.f_locals.get("run")):
-                        continue
-                if not sure or not opening.fresh:
-                    if not sure or type(work) is not types.CoroutineType or _frames(work) in unsure:
-                        found.append((work, frame, False))
-                elif not self._belongs(work, opening):
-                    if _frames(work) == _UNSURE:
-                        found.append((work, frame, False))
-                elif type(work) is types.CoroutineType and (opening.depth or opening.alone):
-                    found.append((work, frame, True))
-                else:
-                    if alone is None:
-                        alone = not _others_make_work(coroutines=not opening.depth)
-                    found.append((work, frame, alone))
+            sure: bool | None = False if noted is not None else self._is_made_in(opening, work)
+            if sure is not None:
+                found.append((now if noted is None else noted, work, frame, sure))
+        if not found:
+            return
+        self.idle = 0
+        self._found()
         scope = Scope(opening.scope.attribution, "carried", None, None, opening.scope.since)
-        if found:
-            self.idle = 0
-            self._found()
-        for work, frame, sure in found:
+        for recorded, work, frame, sure in found:
             if id(work) not in driven:
-                self.made[id(frame)] = _Made(work, frame, scope if sure else None, self.made)
+                self.made[id(frame)] = _Made(work, frame, scope if sure else None, self.made, recorded)
+
+    def _is_made_in(self, opening: _Opening, work: Any) -> bool | None:
+        """Return True for sure, False for perhaps, None for no."""
+        coroutine = type(work) is types.CoroutineType
+        if not opening.fresh:
+            # the scopes of its thread that count as fresh still are suspended with it: their word comes a moment later
+            suspended = {_UNSURE, *(each.depth for each in opening.thread.fresh)}
+            return False if not coroutine or _frames(work) in suspended else None
+        if not self._belongs(work, opening):
+            return False if _frames(work) == _UNSURE else None
+        if coroutine and opening.depth:
+            return True
+        return not _others_make_work(coroutines=not opening.depth)
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -501,10 +561,9 @@ class Coroutines:
         return wrapped(*args, **kwargs) if there is here else context.bound(wrapped(*args, **kwargs), there)
 
 
-def _coroutines(generation: int) -> list[Any]:
-    """Return the coroutines of a generation, the youngest first."""
-    coroutine = types.CoroutineType
-    return [each for each in reversed(gc.get_objects(generation=generation)) if type(each) is coroutine]
+def _made_in(generation: int) -> list[Any]:
+    """Return the coroutines and async generators of a generation, the youngest first."""
+    return [each for each in reversed(gc.get_objects(generation=generation)) if type(each) in _KINDS]
 
 
 def _frames(work: Any) -> int:

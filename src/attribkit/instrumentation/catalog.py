@@ -109,6 +109,12 @@ def _langgraph(parts: Parts) -> Iterable[Patch]:
     return langgraph.patches()
 
 
+def _langgraph_remote(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import langgraph_remote
+
+    return langgraph_remote.patches(parts.peers)
+
+
 def _llama_index(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.hops import llama_index
 
@@ -151,6 +157,7 @@ ROOMS = (
     Room("processes", ("subprocess", "multiprocessing", "concurrent.futures.process"), _processes),
     Room("langchain", ("langchain_core",), _langchain),
     Room("langgraph", ("langgraph.pregel",), _langgraph),
+    Room("langgraph", ("langgraph_sdk", "langgraph.pregel.remote"), _langgraph_remote),
     Room("llama_index", ("llama_index.llms.openai",), _llama_index),
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
@@ -159,7 +166,7 @@ ROOMS = (
     Room("dramatiq", ("dramatiq",), _dramatiq),
 )
 
-GROUPS = (*(room.group for room in ROOMS), "telemetry")
+GROUPS = (*dict.fromkeys(room.group for room in ROOMS), "telemetry")
 """What `hops={...: False}` can turn off."""
 
 

@@ -253,16 +253,26 @@ class _Metering:
             return items if there is None else bound(items, there)
         facts = call_of_model(instance, args, kwargs, stream=True)
         watch = self._awatch if hasattr(items, "__aiter__") else self._watch
-        return bound(watch(items, instance, facts), there)
+        return bound(watch(items, instance, facts, Tally()), there)
 
-    def _watch(self, items: Iterator[Any], model: Any, facts: Callable[[], Any]) -> Iterator[Any]:
+    def events(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A model's stream of events (v3), and an `invoke` that is streamed so for a graph's sake."""
+        items = wrapped(*args, **kwargs)
+        if self._seen_below(instance, True):
+            return items
+        facts = call_of_model(instance, args, kwargs, stream=True)
+        watch = self._awatch if hasattr(items, "__aiter__") else self._watch
+        return bound(watch(items, instance, facts, Tally(kwargs.get("stream"))), None)
+
+    def _watch(self, items: Iterator[Any], model: Any, facts: Callable[[], Any], tally: Tally) -> Iterator[Any]:
         inner = self._start(model, in_force(), facts, stream=True)
         enter(inner)  # `bound` keeps it for the steps of this generator alone
-        tally = Tally()
         try:
             for item in items:
                 self._first(inner, tally)
                 tally.take(item)
+                if tally.ends():
+                    self._drained(inner, model, facts, tally)
                 yield item
         except GeneratorExit:
             self._cut(inner, tally)
@@ -270,16 +280,20 @@ class _Metering:
         except BaseException as error:
             self._failed(inner, error)
             raise
-        self._drained(inner, model, facts, tally)
+        if not tally.ended:
+            self._drained(inner, model, facts, tally)
 
-    async def _awatch(self, items: AsyncIterator[Any], model: Any, facts: Callable[[], Any]) -> AsyncIterator[Any]:
+    async def _awatch(
+        self, items: AsyncIterator[Any], model: Any, facts: Callable[[], Any], tally: Tally
+    ) -> AsyncIterator[Any]:
         inner = await self._astart(model, in_force(), facts, stream=True)
         enter(inner)
-        tally = Tally()
         try:
             async for item in items:
                 self._first(inner, tally)
                 tally.take(item)
+                if tally.ends():
+                    self._drained(inner, model, facts, tally, wait=False)
                 yield item
         except GeneratorExit:
             self._cut(inner, tally)
@@ -288,7 +302,8 @@ class _Metering:
         except BaseException as error:
             self._failed(inner, error)
             raise
-        self._drained(inner, model, facts, tally, wait=False)
+        if not tally.ended:
+            self._drained(inner, model, facts, tally, wait=False)
 
     def _first(self, inner: Scope, tally: Tally) -> None:
         meter = inner.operation
@@ -332,6 +347,8 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         row(chats, "BaseChatModel._convert_cached_generations", _hit, required=False),
         row(chats, "BaseChatModel.stream", metering.stream),
         row(chats, "BaseChatModel.astream", metering.stream),
+        row(chats, "BaseChatModel._iter_v2_events", metering.events, required=False),
+        row(chats, "BaseChatModel._aiter_v2_events", metering.events, required=False),
         row(texts, "BaseLLM._generate_helper", metering.llm_generate),
         row(texts, "BaseLLM._agenerate_helper", metering.llm_agenerate),
         row(texts, "BaseLLM.stream", metering.stream),

@@ -10,6 +10,7 @@ from attribkit.calls import LLMCall, Reply
 __all__ = ["Tally", "call_of_llm", "call_of_model", "of_llm_result", "of_result"]
 
 _MODEL_NAMES = ("model", "model_name", "model_id", "deployment_name")
+_NOT_OPTIONS = frozenset({"run_manager", "config", "input", "messages", "stream"})
 _OWN_IDS = ("run-", "lc_")
 """How the message ids begin that LangChain makes when the provider gives none."""
 
@@ -67,7 +68,7 @@ def call_of_model(
 ) -> Callable[[], LLMCall]:
     """Return a function that reads the call of a chat model, or of a text model's stream."""
     given = args[0] if args else kwargs.get("messages", kwargs.get("input"))
-    options = {key: value for key, value in kwargs.items() if key not in ("run_manager", "config", "input", "messages")}
+    options = {key: value for key, value in kwargs.items() if key not in _NOT_OPTIONS}
     api = "chat" if hasattr(model, "_generate_with_cache") else "completions"
     return lambda: _call(api, given, model, options, stream)
 
@@ -145,9 +146,12 @@ def _add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
 class Tally:
     """What has been read of a stream, as numbers and names."""
 
-    __slots__ = ("_message", "_usage", "characters", "chunks")
+    __slots__ = ("_events", "_message", "_usage", "characters", "chunks", "ended")
 
-    def __init__(self) -> None:
+    def __init__(self, events: Any = None) -> None:
+        """`events` is what LangChain joins a stream of events in; such a stream says its facts at its end."""
+        self._events = events
+        self.ended = False
         self.chunks = 0
         self.characters = 0
         self._usage: dict[str, Any] = {}
@@ -172,5 +176,15 @@ class Tally:
                 response_id=new.response_id or old.response_id,
             )
 
+    def ends(self) -> bool:
+        """Return True once, at the last event: nobody need pull the stream any further."""
+        if self._events is None or self.ended or self._events.output_message is None:
+            return False
+        self.ended = True
+        return True
+
     def reply(self) -> Reply:
+        joined = getattr(self._events, "output_message", None)
+        if joined is not None:
+            return _of_message(joined, _usage(joined.usage_metadata))._replace(chunks=self.chunks)
         return self._message._replace(usage=_usage(self._usage), chunks=self.chunks, characters=self.characters)

@@ -191,6 +191,7 @@ def patches() -> tuple[Patch, ...]:
         row("langgraph.pregel", "Pregel.stream", _run),
         row("langgraph.pregel", "Pregel.astream", _run),
         row("langgraph.pregel", "Pregel.ainvoke", _run),
+        Patch("langgraph.pregel", "Pregel.astream_events", _run, "langgraph", "langgraph", False, True),
         row(loops, "PregelLoop._first", _first),
         row(loops, "PregelLoop._put_checkpoint", _put_checkpoint),
         row(loops, "SyncPregelLoop.__enter__", _enter),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from attribkit.context import bound
+from attribkit.context import Scope, bound, restored
 from attribkit.instrumentation.hops.langchain import captured
 from attribkit.instrumentation.patching import Patch
 
@@ -44,6 +46,30 @@ def made_here(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[s
     return work if here is None else bound(work, here)
 
 
+def _pulled_here(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A model's stream of events (v3) is driven by callbacks that its consumer pulls: they run in the maker's scope."""
+    here = captured()
+    if here is not None and args and callable(args[0]):
+        args = (_under(here, args[0]), *args[1:])
+    return wrapped(*args, **kwargs)
+
+
+def _under(here: Scope, callback: Callable[[], Any]) -> Callable[[], Any]:
+    if inspect.iscoroutinefunction(callback):
+
+        async def pulled_async() -> Any:
+            with restored(here):
+                return await callback()
+
+        return pulled_async
+
+    def pulled() -> Any:
+        with restored(here):
+            return callback()
+
+    return pulled
+
+
 def patches() -> tuple[Patch, ...]:
     """Return the rows that bind what runnables, models and tools hand back unfinished."""
 
@@ -63,6 +89,17 @@ def patches() -> tuple[Patch, ...]:
         row("tools.base", "BaseTool.arun"),
         row("tools.structured", "StructuredTool.ainvoke"),
         row("tools.simple", "Tool.ainvoke"),
+        *(
+            Patch(
+                "langchain_core.language_models.chat_model_stream",
+                path,
+                _pulled_here,
+                "langchain",
+                "langchain-core",
+                False,
+            )
+            for path in ("ChatModelStream.set_start", "ChatModelStream.bind_pump", "AsyncChatModelStream.set_start")
+        ),
         *(
             row("chat_models.base", f"_ConfigurableModel.{name}", "langchain")
             for name in ("ainvoke", "abatch", *_STREAMS, *_TRANSFORMS, *_EVENTS)

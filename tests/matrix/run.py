@@ -36,6 +36,7 @@ TABLE = (
     Row("anthropic-0.40", ("anthropic==0.40.*", "httpx<0.28"), (f"{SDKS}anthropic.py",)),
     Row("anthropic-1", ("anthropic>=0.60,<2",), (f"{SDKS}anthropic.py",)),
     Row("anthropic-2", ("anthropic==2.*",), (f"{SDKS}anthropic.py",)),
+    Row("google-genai-1.20", ("google-genai==1.20.*",), (f"{SDKS}google_genai.py",)),
     Row("google-genai-1", ("google-genai==1.*",), (f"{SDKS}google_genai.py",)),
     Row("google-genai-3", ("google-genai==3.*",), (f"{SDKS}google_genai.py",)),
     Row(

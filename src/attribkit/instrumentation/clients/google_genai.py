@@ -114,6 +114,8 @@ class _GenAI:
             return wrapped(*args, **kwargs)
         args, kwargs = _with_body(args, kwargs, operation)
         with InForce(operation):
+            if not hasattr(instance, "_request_once"):  # versions that do not retry
+                _, args, kwargs = _sent(args, kwargs)
             response = wrapped(*args, **kwargs)
         self._settle(operation, response)
         return response
@@ -126,6 +128,8 @@ class _GenAI:
             await operation.admitted()
         args, kwargs = _with_body(args, kwargs, operation)
         with InForce(operation):
+            if not hasattr(instance, "_async_request_once"):
+                _, args, kwargs = _sent(args, kwargs)
             response = await wrapped(*args, **kwargs)
         self._settle(operation, response)
         return response
@@ -225,14 +229,14 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
     """Return the rows that lead every client's calls through `pipeline`."""
     sdk = _GenAI(pipeline)
 
-    def row(module: str, path: str, wrapper: Any) -> Patch:
-        return Patch(f"google.genai.{module}", path, wrapper, "google_genai", "google-genai")
+    def row(module: str, path: str, wrapper: Any, required: bool = True) -> Patch:
+        return Patch(f"google.genai.{module}", path, wrapper, "google_genai", "google-genai", required)
 
     return (
         row("_api_client", "BaseApiClient._request", sdk.request),
         row("_api_client", "BaseApiClient._async_request", sdk.request_async),
-        row("_api_client", "BaseApiClient._request_once", _once),
-        row("_api_client", "BaseApiClient._async_request_once", _once_async),
+        row("_api_client", "BaseApiClient._request_once", _once, False),
+        row("_api_client", "BaseApiClient._async_request_once", _once_async, False),
         row("_api_client", "HttpResponse.segments", _segments),
         row("_api_client", "HttpResponse.async_segments", _segments_async),
         row("models", "Models.generate_content_stream", _stream),

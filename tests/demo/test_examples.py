@@ -86,3 +86,12 @@ def test_langgraph_litellm_runs(tmp_path: Path) -> None:
     for one in requests:
         assert f"tenant_id:{one.attribution['tenant_id']}" in one.header("x-litellm-tags")
         assert one.header("x-litellm-call-id")
+
+
+def test_fastapi_and_celery_run(tmp_path: Path) -> None:
+    with Gateway() as gateway:
+        said = run("fastapi_celery_agent.py", tmp_path, gateway)
+        told = [request.attribution for request in gateway.requests()]
+    assert sorted(fields["tenant_id"] for fields in told) == ["acme", "acme", "globex", "globex"]
+    lines = said.splitlines()
+    assert len(lines) == 4 and all(" ticket " in line and "1 calls 0.0" in line for line in lines)

@@ -16,7 +16,7 @@ FLOORS = (
     ("ledger", "telemetry", "pipeline"),
     ("instrumentation", "reports", "audit"),
     ("runtime", "dashboard"),
-    ("testing", "asgi", "wsgi", "otel", "__init__"),
+    ("testing", "asgi", "wsgi", "grpc", "otel", "__init__"),
     ("demo", "verify"),
     ("cli", "__main__"),
 )

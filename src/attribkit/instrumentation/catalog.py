@@ -122,9 +122,9 @@ def _llama_index(parts: Parts) -> Iterable[Patch]:
 
 
 def _peers(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.hops import peers
+    from attribkit.instrumentation.hops import grpc, peers
 
-    return peers.patches(parts.peers)
+    return (*peers.patches(parts.peers), *grpc.patches(parts.peers))
 
 
 def _web(parts: Parts) -> Iterable[Patch]:
@@ -159,7 +159,7 @@ ROOMS = (
     Room("langgraph", ("langgraph.pregel",), _langgraph),
     Room("langgraph", ("langgraph_sdk", "langgraph.pregel.remote"), _langgraph_remote),
     Room("llama_index", ("llama_index.llms.openai",), _llama_index),
-    Room("peers", ("httpx", "httpx2", "requests", "aiohttp"), _peers),
+    Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "grpc"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
     Room("celery", ("celery",), _celery),

@@ -185,8 +185,8 @@ def patches(calls: RawCalls) -> tuple[Patch, ...]:
     for library in ("httpx", "httpx2"):
         httpx, module = _Httpx(calls, library), f"{library}._client"
         rows += (
-            Patch(module, "Client.send", httpx.send, "http", library),
-            Patch(module, "AsyncClient.send", httpx.send_async, "http", library),
+            Patch(module, "Client.send", httpx.send, "http", library, hot=True),
+            Patch(module, "AsyncClient.send", httpx.send_async, "http", library, hot=True),
             Patch(module, "BaseClient._build_redirect_request", httpx.build_redirect_request, "http", library),
         )
     return tuple(rows)

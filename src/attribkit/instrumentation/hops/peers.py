@@ -198,12 +198,12 @@ def patches(peers: Peers | None) -> tuple[Patch, ...]:
         return ()
     httpx, (requests, rebuild_auth) = _of_httpx(peers), _of_requests(peers)
 
-    def row(module: str, path: str, wrapper: Any) -> Patch:
-        return Patch(module, path, wrapper, "peers", module.partition(".")[0])
+    def row(module: str, path: str, wrapper: Any, *, hot: bool = False) -> Patch:
+        return Patch(module, path, wrapper, "peers", module.partition(".")[0], hot=hot)
 
     return (
         *(
-            row(f"{library}._client", f"{client}._send_single_request", httpx)
+            row(f"{library}._client", f"{client}._send_single_request", httpx, hot=True)
             for library in ("httpx", "httpx2")
             for client in ("Client", "AsyncClient")
         ),

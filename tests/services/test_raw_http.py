@@ -267,6 +267,25 @@ def test_a_request_object_that_is_sent_again_is_told_anew(observe: Any) -> None:
     assert [record.attribution.tenant_id for record in observed.records] == told
 
 
+def test_requests_that_share_their_extensions(observe: Any, listener: Listener) -> None:
+    import httpx
+
+    observed = observe(peers=[listener.url], carrier_key="0123456789abcdef0123456789abcdef")
+    url, shared = f"{observed.base_url}/chat/completions", {"mine": 1}
+    with httpx.Client() as client:
+        for tenant in ("acme", "globex"):
+            with attribkit.attributed(tenant_id=tenant):
+                for there, headers in ((url, {}), (listener.url, {"baggage": "session=7"})):
+                    request = client.build_request("POST", there, json={**CHAT, "user": tenant}, headers=headers)
+                    request.extensions = shared
+                    shared.setdefault("timeout", request.extensions.get("timeout", {}))
+                    client.send(request)
+    assert [request.attribution["tenant_id"] for request in observed.requests()] == ["acme", "globex"]
+    assert [request.json["user"] for request in observed.requests()] == ["acme", "globex"]
+    assert all(request["baggage"].endswith(",session=7") for request in listener.seen)
+    assert set(shared) == {"mine", "timeout"}
+
+
 def test_sdks_on_these_clients_are_recorded_once(observe: Any) -> None:
     observed = observe()
     with attribkit.attributed(**FIELDS):

@@ -46,7 +46,8 @@ class _Httpx:
         if exchange is None:
             return None
         try:
-            extensions[EXTENSION] = exchange.operation
+            # a dict of the request's own: before httpx 0.28 it is the app's, which may share it between requests
+            request.extensions = extensions = {**request.extensions, EXTENSION: exchange.operation}
             if exchange.rewritten is not None and exchange.original is not None:
                 extensions[_CONTENT] = exchange.original
                 self._set_content(request, exchange.rewritten)

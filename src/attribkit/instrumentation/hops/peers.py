@@ -141,8 +141,8 @@ def _of_httpx(peers: Peers) -> Callable[..., Any]:
                 if mark is not None:
                     _restore(request.headers, mark)
                 mark = peers.stamp(request.headers, lambda: str(request.url))
-                if mark is not None:
-                    extensions[_MARK] = mark
+                if mark is not None:  # in a dict of the request's own: the app may share one between requests
+                    request.extensions = {**extensions, _MARK: mark}
         except Exception as fault:
             faults.note("peers.httpx", fault)
         return wrapped(*args, **kwargs)

@@ -34,7 +34,7 @@ class _Aiohttp:
         if content is None:
             content = kwargs.get("data")
         headers = {str(name).lower(): str(value) for name, value in dict(kwargs.get("headers") or {}).items()}
-        return self._calls.begin("aiohttp", method, str(url), headers, lambda: content)
+        return self._calls.begin("aiohttp", method, str(url), headers, lambda: content, wait=False)
 
     async def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Once for a call; redirects are followed inside."""
@@ -43,6 +43,7 @@ class _Aiohttp:
             exchange = self._begin(instance, args, kwargs)
         if exchange is None:
             return await wrapped(*args, **kwargs)
+        await exchange.admitted()
         inner, key = exchange.scope(), id(exchange.operation)
         self._under_way[key] = exchange
         token = enter(inner)

@@ -32,16 +32,32 @@ class HTTPStatusError(Exception):
 class Exchange:
     """One request to a gateway and its reply."""
 
-    __slots__ = ("_stamped", "body", "operation", "original", "rewritten")
+    __slots__ = ("_fixed", "_stamped", "body", "operation", "original", "rewritten")
 
-    def __init__(self, operation: Operation, original: bytes | None, rewritten: bytes | None) -> None:
+    def __init__(self, operation: Operation, original: bytes | None, *, fixed: bool) -> None:
         self.operation = operation
         self.original = original
         """The body as the app gave it."""
-        self.rewritten = rewritten
+        self.rewritten: bytes | None = None
         """The body with what the gateway is told there, None when it stays as it is."""
+        self._fixed = fixed
         self.body: Body | None = None
         self._stamped = False
+
+    def shape(self) -> None:
+        """Write the body anew with what the gateway is told there, unless it is signed."""
+        operation = self.operation
+        changes = dict(operation.body or {})
+        changes.pop("stream_options", None)  # the app reads the stream itself: an extra event could not be hidden
+        operation.body = changes or None
+        if changes and operation.call.body is not None and not self._fixed:
+            self.rewritten = orjson.dumps({**operation.call.body, **changes})
+
+    async def admitted(self) -> None:
+        """Wait, without blocking the event loop, for a budget that has not answered yet. Raises BudgetExceeded."""
+        if self.operation.waits:
+            await self.operation.admitted()
+            self.shape()
 
     def scope(self) -> Scope:
         """Return what is in force while the request is under way."""
@@ -122,10 +138,12 @@ class RawCalls:
         content: Callable[[], Any],
         *,
         bypassed: str | None = None,
+        wait: bool = True,
     ) -> Exchange | None:
         """Return the exchange of a request that goes to a gateway on the app's own account, None for any other.
 
-        `bypassed` names the SDK whose request came past its own patches.
+        `bypassed` names the SDK whose request came past its own patches. With `wait=False` the exchange has to be
+        `admitted()` before it is sent.
         """
         try:
             under_way = scope().operation
@@ -148,14 +166,11 @@ class RawCalls:
                 if sdk.provider and not request.call.provider:
                     request = request._replace(call=request.call._replace(provider=sdk.provider))
             here = context.in_force()
-            operation = self._pipeline.begin(request.call, here.attribution, here.hop)
-            changes = dict(operation.body or {})
-            changes.pop("stream_options", None)  # the app reads the stream itself: an extra event could not be hidden
-            operation.body = changes or None
-            rewritten = None
-            if changes and request.call.body is not None and not _signed(headers):
-                rewritten = orjson.dumps({**request.call.body, **changes})
-            return Exchange(operation, request.text, rewritten)
+            operation = self._pipeline.begin(request.call, here.attribution, here.hop, wait=wait)
+            exchange = Exchange(operation, request.text, fixed=_signed(headers))
+            if not operation.waits:
+                exchange.shape()
+            return exchange
         except (AttributionRequired, BudgetExceeded):
             raise
         except Exception as fault:

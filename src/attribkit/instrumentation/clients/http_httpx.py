@@ -27,7 +27,7 @@ class _Httpx:
         self._library = library
         self._streams: tuple[Any, Any] | None = None
 
-    def _begin(self, request: Any) -> Exchange | None:
+    def _begin(self, request: Any, *, wait: bool = True) -> Exchange | None:
         extensions = request.extensions
         before = extensions.get(EXTENSION)
         if isinstance(before, Operation):
@@ -35,16 +35,18 @@ class _Httpx:
                 return None
             self._as_it_was(request, before)
         content = request.content if hasattr(request, "_content") else None
-        exchange = self._calls.begin(
+        return self._calls.begin(
             self._library,
             request.method,
             str(request.url),
             request.headers,
             lambda: content,
             bypassed=extensions.get(BYPASSED),
+            wait=wait,
         )
-        if exchange is None:
-            return None
+
+    def _told(self, request: Any, exchange: Exchange) -> None:
+        """Put what the gateway is told on the request."""
         try:
             # a dict of the request's own: before httpx 0.28 it is the app's, which may share it between requests
             request.extensions = extensions = {**request.extensions, EXTENSION: exchange.operation}
@@ -54,7 +56,6 @@ class _Httpx:
             exchange.stamp(request.headers)
         except Exception as fault:
             faults.note("http.httpx", fault)
-        return exchange
 
     def _as_it_was(self, request: Any, before: Operation) -> None:
         """Take off what an earlier call put on a request that is sent once more."""
@@ -73,9 +74,11 @@ class _Httpx:
         request.headers["content-length"] = str(len(content))
 
     def send(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        exchange = self._begin(args[0] if args else kwargs["request"])
+        request = args[0] if args else kwargs["request"]
+        exchange = self._begin(request)
         if exchange is None:
             return wrapped(*args, **kwargs)
+        self._told(request, exchange)
         inner = exchange.scope()
         token = enter(inner)
         try:
@@ -89,9 +92,12 @@ class _Httpx:
         return response
 
     async def send_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        exchange = self._begin(args[0] if args else kwargs["request"])
+        request = args[0] if args else kwargs["request"]
+        exchange = self._begin(request, wait=False)
         if exchange is None:
             return await wrapped(*args, **kwargs)
+        await exchange.admitted()
+        self._told(request, exchange)
         inner = exchange.scope()
         token = enter(inner)
         try:

@@ -38,6 +38,9 @@ def executor(context: BaseContext) -> list[str]:
                 futures.append(pool.submit(call, prompt=f"{tenant}: by name"))
                 mapped = pool.map(call, [f"{tenant}: m{n}" for n in range(3)], chunksize=2, timeout=60)
             assert len(list(mapped)) == 3
+        with scope("acme"):
+            names = pool.submit(dict, self=1, function=2, scope=3).result()
+        assert names == {"self": 1, "function": 2, "scope": 3}
         futures.append(pool.submit(call, "nobody: submit"))
         assert all(future.result() for future in as_completed(futures))
         assert pool.submit(who).result() is None

@@ -54,7 +54,7 @@ class Carried:
         self.scope = scope
         self.function = function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with restored(self.scope):
             return self.function(*args, **kwargs)
 

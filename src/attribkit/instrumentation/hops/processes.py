@@ -42,7 +42,7 @@ class _Bootstrap:
         self.fields = fields
         self.process = process
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         self.process.__dict__.pop("_bootstrap", None)
         enter(Scope(Attribution(self.fields), "carried"))
         return self.process._bootstrap(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import Callable, Coroutine
 from queue import Queue
@@ -301,6 +302,13 @@ def test_a_micro_batcher(observe: Any, kind: type[Batcher]) -> None:
         "globex 4": "globex",
         "acme 4": "acme",
     }
+
+
+def test_the_methods_stay_what_they_were(observe: Any) -> None:
+    observe()
+    assert inspect.iscoroutinefunction(asyncio.Queue.get) and inspect.iscoroutinefunction(asyncio.Queue().get)
+    assert inspect.iscoroutinefunction(asyncio.Queue.put)
+    assert str(inspect.signature(Queue.get)) == "(self, block=True, timeout=None)"
 
 
 def test_an_explicit_scope_of_the_consumer_wins(observe: Any) -> None:

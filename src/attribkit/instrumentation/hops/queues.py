@@ -458,7 +458,7 @@ def _note_put(of: Any, item: object) -> _Beside | None:
     """Remember in which scope `item` is put. Return what has to undo it if it does not get in."""
     try:
         here = in_force()
-        if not here.attribution and id(of) not in _beside and type(item).__weakrefoffset__ == 0:
+        if here is EMPTY and type(item).__weakrefoffset__ == 0 and id(of) not in _beside:
             return None
         if _is_stack(of):
             return None
@@ -523,14 +523,17 @@ def _put(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
 def _get(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     here = in_variable()
-    _note_attempt(instance, False)
+    if here is not EMPTY:
+        _note_attempt(instance, False)
     item = wrapped(*args, **kwargs)
-    _note_got(instance, item, here)
+    if _beside or _lent or here is not EMPTY:
+        _note_got(instance, item, here)
     return item
 
 
 def _get_later(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    _note_attempt(instance, True)
+    if in_variable() is not EMPTY:
+        _note_attempt(instance, True)
     return wrapped(*args, **kwargs)
 
 
@@ -682,21 +685,21 @@ class SimpleQueue(_Simple, metaclass=_AlsoOlder):  # type: ignore[type-arg]
         _Simple.put_nowait(self, item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        if not _simple_on:
-            return _Simple.get(self, block, timeout)
         here = in_variable()
-        _note_attempt(self, False)
+        if here is not EMPTY and _simple_on:
+            _note_attempt(self, False)
         item = _Simple.get(self, block, timeout)
-        _note_got(self, item, here)
+        if (_beside or _lent or here is not EMPTY) and _simple_on:
+            _note_got(self, item, here)
         return item
 
     def get_nowait(self) -> Any:
-        if not _simple_on:
-            return _Simple.get_nowait(self)
         here = in_variable()
-        _note_attempt(self, False)
+        if here is not EMPTY and _simple_on:
+            _note_attempt(self, False)
         item = _Simple.get_nowait(self)
-        _note_got(self, item, here)
+        if (_beside or _lent or here is not EMPTY) and _simple_on:
+            _note_got(self, item, here)
         return item
 
 
@@ -722,14 +725,14 @@ def replace_simple_queue() -> Callable[[], None]:
 def patches() -> tuple[Patch, ...]:
     """Return the rows of the standard library's queues."""
 
-    def row(module: str, path: str, wrapper: Any) -> Patch:
-        return Patch(module, path, wrapper, "queues", module.partition(".")[0])
+    def row(module: str, path: str, wrapper: Any, *, hot: bool = True) -> Patch:
+        return Patch(module, path, wrapper, "queues", module.partition(".")[0], hot=hot)
 
     return (
         row("queue", "Queue.put", _put),
         row("queue", "Queue.get", _get),
         row("asyncio.base_events", "BaseEventLoop.run_in_executor", _in_executor),
         row("asyncio.queues", "Queue.put_nowait", _put),
-        row("asyncio.queues", "Queue.get", _get_later),
+        row("asyncio.queues", "Queue.get", _get_later, hot=False),  # it stays a coroutine function
         row("asyncio.queues", "Queue.get_nowait", _get),
     )

@@ -53,7 +53,7 @@ _IDENTITY = frozenset({"tenant_id", "user_id", "session_id", "workflow_id"})
 class Scope:
     """What the ContextVar holds: the attribution, how it arrived, and what is under way in it. Never changed."""
 
-    __slots__ = ("attribution", "hop", "opener", "operation", "origin", "since")
+    __slots__ = ("attribution", "ended", "hop", "opener", "operation", "origin", "since")
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class Scope:
         """When its tenant came in force: scopes are numbered as they open."""
         self.opener: object = None
         """The `place` where the app itself opened a scope with this tenant; None where that is not known."""
+        self.ended: Scope | None = None
+        """What is in force instead of it once it is closed: scopes in generators do not close in order."""
 
 
 EMPTY = Scope(Attribution(), "none")
@@ -314,6 +316,12 @@ class attributed:
         if self._entered:
             token, inner, before, opening = self._entered.pop()
             leave(token, inner, before)
+            inner.ended = before if before.ended is None else before.ended
+            now = _current.get()
+            if now.ended is not None:
+                while now.ended is not None:
+                    now = now.ended
+                _current.set(now)
             if opening is not None and _origins is not None:
                 _origins.closed(opening)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -363,3 +364,62 @@ def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
     asyncio.run(rest())
     assert wrong == []
     assert right[0] > 300
+
+
+def test_scopes_that_interleaved_generators_open(on: Any) -> None:
+    async def own(name: str) -> AsyncIterator[str | None]:
+        with attribkit.attributed(tenant_id=name):
+            for _ in range(3):
+                await asyncio.sleep(0)
+                in_task = await asyncio.create_task(ask())
+                assert in_task == tenant()
+                with attribkit.attributed(feature="inner"):
+                    yield attribkit.current().tenant_id
+                assert tenant() == in_task
+
+    def plain(name: str) -> Iterator[str | None]:
+        with attribkit.attributed(tenant_id=name):
+            for _ in range(3):
+                yield tenant()
+
+    async def main() -> None:
+        streams = [own(name) for name in WHO]
+        for _ in range(3):
+            assert [await anext(stream) for stream in streams] == list(WHO)
+        for stream in streams:
+            assert await anext(stream, "end") == "end"
+        assert tenant() is None
+        iterators = [plain(name) for name in WHO]
+        for _ in range(3):
+            assert [next(each) for each in iterators] == list(WHO)
+        for each in reversed(iterators):
+            assert next(each, "end") == "end"
+        assert tenant() is None
+
+    asyncio.run(main())
+    assert tenant() is None
+    assert not on.made
+
+
+def test_a_context_manager_made_of_a_generator_is_whose_it_is(on: Any) -> None:
+    @contextlib.contextmanager
+    def scoped(name: str) -> Iterator[None]:
+        with attribkit.attributed(tenant_id=name):
+            yield
+
+    async def own(name: str) -> AsyncIterator[str | None]:
+        with scoped(name):
+            for _ in range(2):
+                yield tenant()
+
+    async def main() -> None:
+        with scoped("umbrella"):
+            streams = [own(name) for name in WHO]
+            for _ in range(2):
+                assert [await anext(stream) for stream in streams] == list(WHO)
+            for stream in reversed(streams):
+                await stream.aclose()
+            assert tenant() == "umbrella"
+
+    asyncio.run(main())
+    assert not on.made

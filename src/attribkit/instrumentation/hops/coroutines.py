@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import dis
+import functools
 import gc
+import inspect
 import logging
 import sys
 import threading
@@ -28,7 +30,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 from attribkit import context, faults
@@ -41,13 +43,14 @@ _DEPTHS = (1, *range(3, 10), *range(11, 25))
 stack has as many frames. asyncio's debug mode records 10."""
 _UNSURE = 2
 """Frames recorded for a coroutine that is made while the open scopes of its thread are suspended."""
+_ROOM = 64
+"""Allocations that looking for objects may take."""
 _OURS = frozenset((_UNSURE, *_DEPTHS))
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 _LOOPS = frozenset({"run_forever", "run"})
 _HALF_MADE = sys.version_info < (3, 12)
+"""Python 3.11 collects garbage in the middle of making a coroutine, which has neither frame nor origin then."""
 _AGEN_SAYS = hasattr(types.AsyncGeneratorType, "ag_suspended")  # 3.12 and later
-
-_KINDS = frozenset((types.CoroutineType, types.AsyncGeneratorType))
 
 _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
@@ -73,24 +76,67 @@ class _Thread:
 class _Opening:
     """A scope while it is open. It is also the marker by which the youngest objects are told from older ones."""
 
-    __slots__ = ("depth", "found", "fresh", "kept", "outside", "passed", "quiet", "scope", "thread")
+    __slots__ = ("body", "depth", "found", "fresh", "kept", "outside", "passed", "scope", "thread")
 
     def __init__(self, scope: Scope, thread: _Thread) -> None:
         self.scope = scope
         self.thread = thread
         self.depth = 0
         """How many frames are recorded in it: its number. 0: it has none, or another tool records already."""
+        self.body: _Body | None = None
         self.fresh = True
         """False once other tasks, or a scope without a number, may have made what cannot be told from its own."""
-        self.quiet = 0
-        """Collections that other threads had begun when it opened, -1 where one was under way."""
         self.outside = False
         """True where no loop was running in its thread when it opened."""
         self.passed = -1
-        """The oldest generation that was collected while a loop ran within it; nothing was noted then."""
+        """The oldest generation that was collected meanwhile without all that was made having been noted; -1: none."""
         self.kept = 1_000
         self.found: list[weakref.ref[Any]] = []
         """What a garbage collection has moved out of the youngest generation meanwhile."""
+
+
+_is_kind = frozenset((types.CoroutineType, types.AsyncGeneratorType, _Opening)).__contains__
+_kinds = functools.partial(map, _is_kind)
+_types = functools.partial(map, type)
+_held: dict[str, list[Any]] = {}
+_KEY = ("objects",)
+_CONTEXT = context.__name__
+
+
+def _find(generation: int) -> list[Any]:
+    """Return the coroutines, async generators and openings of a generation of objects, in order of birth.
+
+    CPython appends an object to the youngest generation when it is made. None of the others may be held from one
+    bytecode to the next: a tuple that another thread is making could not be finished
+    (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C: the list of objects is
+    put aside, taken twice, and gone, and no garbage collection, which would run Python, comes between.
+    """
+    if _HALF_MADE and gc.isenabled():
+        most = gc.get_threshold()[0]
+        if most and most - gc.get_count()[0] < _ROOM:
+            gc.collect(0)
+    return list(
+        chain.from_iterable(
+            map(
+                compress,
+                map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
+                map(_kinds, map(_types, map(_held.pop, _KEY))),
+            )
+        )
+    )
+
+
+class _Body:
+    """A scope that is open in the body of a generator: it holds whenever that body runs, and other scopes may have been
+    opened and closed since it ran last."""
+
+    __slots__ = ("before", "frame", "scope")
+
+    def __init__(self, frame: int, scope: Scope, before: _Made | _Body | None) -> None:
+        self.frame = frame
+        self.scope = scope
+        self.before = before
+        """What was known of the same frame."""
 
 
 class _Made:
@@ -99,7 +145,7 @@ class _Made:
     __slots__ = ("frame", "kept", "line", "recorded", "scope", "work")
 
     def __init__(
-        self, work: Any, frame: types.FrameType, scope: Scope | None, made: dict[int, _Made], recorded: int
+        self, work: Any, frame: types.FrameType, scope: Scope | None, made: dict[int, _Made | _Body], recorded: int
     ) -> None:
         key = id(frame)
         self.frame = key
@@ -147,7 +193,7 @@ class Coroutines:
     def __init__(self, found: Callable[[], None]) -> None:
         """`found` is called when there are such objects."""
         self._found = found
-        self.made: dict[int, _Made] = {}
+        self.made: dict[int, _Made | _Body] = {}
         """By the identity of the object's frame."""
         self.idle = 0
         self._threads = threading.local()
@@ -155,8 +201,8 @@ class Coroutines:
         self._fresh: dict[int, _Opening] = {}
         """The scopes of all threads that were not suspended since they opened."""
         self._suspended = 0
-        self._begun = self._ended = self._reached = 0
-        """Garbage collections of all threads, and the oldest generation that one of the latest has gone through."""
+        self._begun = self._ended = self._collected = 0
+        """Garbage collections of all threads, and the generation of the latest."""
         self._drifting: deque[tuple[int, weakref.ref[Any]]] = deque()
         """Unsure objects of steps that are over, and when each was noted."""
         self._settling = threading.RLock()
@@ -185,7 +231,15 @@ class Coroutines:
     def opened(self, scope: Scope) -> _Opening | None:
         """Number the scope, and have its thread record the coroutines that are made in it."""
         try:
-            return self._open(scope)
+            opening = self._open(scope)
+            frame = _generator_body(sys._getframe(1))
+            if frame is not None:
+                key = id(frame)
+                body = opening.body = scope.origin = _Body(key, scope, self.made.get(key))
+                self.made[key] = body
+                self.idle = 0
+                self._found()
+            return opening
         except Exception as error:
             faults.note("coroutines.opened", error)
             return None
@@ -193,8 +247,6 @@ class Coroutines:
     def _open(self, scope: Scope) -> _Opening:
         thread = self._thread()
         opening = _Opening(scope, thread)
-        begun = self._begun - thread.begun
-        opening.quiet = begun if begun == self._ended - thread.ended else -1
         before = _get_depth()
         if not before or before in _OURS:
             depth = opening.depth = self._number()
@@ -211,6 +263,8 @@ class Coroutines:
         if opening.fresh:
             thread.fresh.append(opening)
             self._fresh[id(opening)] = opening
+            if self._begun - thread.begun != self._ended - thread.ended:  # another thread is in the middle of one
+                opening.passed = max(opening.passed, self._collected)
         else:
             thread.suspended += 1
             self._suspended += 1
@@ -239,8 +293,8 @@ class Coroutines:
         """The step is over in which scopes were opened that are open still: from now on other tasks run meanwhile."""
         thread.loop = None
         for opening in thread.fresh:
-            young = [each for each in self._young(opening) if self._belongs(each, opening)]
-            self._drift([weakref.ref(each) for each in young if _unstarted(each) is not None])
+            young = [each for each in self._young(opening) if _unstarted(each) is not None]
+            self._drift([weakref.ref(each) for each in young if self._belongs(each, opening)])
             self._drift(opening.found)
             opening.found = []
         if thread.fresh:
@@ -278,13 +332,15 @@ class Coroutines:
 
     def _close(self, opening: _Opening) -> None:
         thread = opening.thread
+        body = opening.body
+        if body is not None and self.made.get(body.frame) is body:
+            del self.made[body.frame]
+            if body.before is not None:
+                self.made[body.frame] = body.before
         found = self._young(opening)
         if opening.fresh:
-            reached = opening.passed
-            if opening.quiet != self._begun - thread.begun:
-                reached = max(reached, self._reached)
-            if reached >= 0:
-                found += self._moved(opening, reached)
+            if opening.passed >= 0:
+                found += self._moved(opening)
             if opening in thread.fresh:
                 thread.fresh.remove(opening)
             self._fresh.pop(id(opening), None)
@@ -301,105 +357,66 @@ class Coroutines:
     # -- finding ---------------------------------------------------------------------------------------------------
 
     def _young(self, opening: _Opening) -> list[Any]:
-        """Return the coroutines and async generators that were made since `opening` and are still young.
-
-        CPython appends an object to the youngest generation when it is made, so the list is in order of birth.
-        """
-        young = gc.get_objects(generation=0)
-        if _KINDS.isdisjoint(map(type, young)):  # mostly: a look at each in Python would show in work that makes none
-            return []
-        coroutine, agen = types.CoroutineType, types.AsyncGeneratorType
+        """Return the coroutines and async generators that were made since `opening` and are still young."""
         found = []
-        for each in reversed(young):
-            kind = type(each)
-            if kind is coroutine or kind is agen:
-                found.append(each)
-            elif each is opening:
+        for each in reversed(_find(0)):
+            if each is opening:
                 break
+            if type(each) is not _Opening:
+                found.append(each)
         return found
 
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         """Note the unstarted objects among the young before a garbage collection moves them on."""
         try:
             thread = self._thread()
+            generation = info["generation"]
             if phase != "start":
-                if info["generation"] == 0 and self._suspended > thread.suspended:
-                    self._drift(self._moving(_made_in(1)))  # what another thread made meanwhile
+                if generation == 0 and self._suspended > thread.suspended:
+                    self._drift(_perhaps_unsure(_find(1)))  # what another thread made meanwhile
                 thread.ended += 1
                 self._ended += 1
                 return
-            self._reached = info["generation"] if self._begun == self._ended else max(self._reached, info["generation"])
+            self._collected = generation
             thread.begun += 1
             self._begun += 1
             if self._fresh:
-                self._note_births(thread, info["generation"])
+                self._note_births(thread, generation)
             if self._suspended:
-                self._drift(self._moving(_made_in(0)))
+                self._drift(_perhaps_unsure(_find(0)))
         except Exception as error:
             faults.note("coroutines.collecting", error)
 
     def _note_births(self, thread: _Thread, generation: int) -> None:
-        """Note, fast, what was made in the scopes that were not suspended; it is looked at when they close.
+        """Note what was made in the scopes that were not suspended; it is looked at when they close.
 
-        Where a whole loop runs within a scope, much is made, and hardly anything is left when the scope closes: such a
-        scope looks through the older generations then.
-
-        Nothing is asked of the objects here: Python 3.11 collects garbage in the middle of making a coroutine.
+        Another thread goes on meanwhile, and what it makes until its objects are moved is not noted. And where a whole
+        loop runs within a scope, much is made, and hardly anything is left when it closes. Such scopes look through the
+        older generations then.
         """
-        fresh = tuple(self._fresh.values())
-        if _running_loop() is not None:
-            for opening in fresh:
-                if opening.outside and opening.thread is thread:
-                    opening.passed = max(opening.passed, generation)
-            fresh = tuple(each for each in fresh if each.passed < 0)
-            if not fresh:
-                return
-        young = gc.get_objects(generation=0)
-        kinds = list(map(_KINDS.__contains__, map(type, young)))
-        if True not in kinds:
-            return
-        places: list[int] | None = None
-        for opening in fresh:
-            if places is None:
-                places = list(map(id, young))
-            try:
-                start = places.index(id(opening))  # what is younger stands behind it
-            except ValueError:
-                start = 0
-            opening.found += map(weakref.ref, compress(young[start:], kinds[start:]))
+        young: list[Any] | None = None
+        looped = _running_loop() is not None
+        for opening in tuple(self._fresh.values()):
+            if opening.thread is not thread or (looped and opening.outside):
+                opening.passed = max(opening.passed, generation)
+                continue
+            if young is None:
+                young = _find(0)
+            start = next((place for place, each in enumerate(young) if each is opening), -1) + 1
+            opening.found += [weakref.ref(each) for each in young[start:] if type(each) is not _Opening]
             if len(opening.found) > opening.kept:
                 opening.found = [ref for ref in opening.found if ref() is not None]
                 opening.kept = 2 * len(opening.found) + 1_000
 
-    def _moved(self, opening: _Opening, reached: int) -> list[Any]:
-        """Return what was made in `opening` and is not young any more.
-
-        Also where another thread has collected garbage meanwhile: between its look at the young objects and their move
-        this thread may have made more.
-        """
-        found = []
-        for generation in (1, 2) if reached else (1,):
-            older = gc.get_objects(generation=generation)
-            mine = compress(older, map(_KINDS.__contains__, map(type, older)))
-            found += [each for each in mine if self._surely(each, opening)]
-        return found
+    def _moved(self, opening: _Opening) -> list[Any]:
+        """Return what was made in `opening` and is not young any more."""
+        older = (each for generation in range(1, min(opening.passed + 2, 3)) for each in _find(generation))
+        return [each for each in older if self._surely(each, opening)]
 
     def _surely(self, work: Any, opening: _Opening) -> bool:
-        return type(work) is types.CoroutineType and opening.depth != 0 and _frames(work) == opening.depth
-
-    def _moving(self, young: list[Any]) -> list[weakref.ref[Any]]:
-        """Return the unsure ones of the `young` objects, the youngest first.
-
-        Python 3.11 collects garbage in the middle of making a coroutine, whose fields are not set then: the youngest is
-        looked at later.
-        """
-        found = []
-        if _HALF_MADE and young and type(young[0]) is types.CoroutineType:
-            found.append(weakref.ref(young.pop(0)))
-        for work in young:
-            if (type(work) is not types.CoroutineType or _frames(work) == _UNSURE) and _unstarted(work) is not None:
-                found.append(weakref.ref(work))
-        return found
+        if type(work) is not types.CoroutineType or not opening.depth or _unstarted(work) is None:
+            return False
+        return _frames(work) == opening.depth
 
     def _belongs(self, work: Any, opening: _Opening) -> bool:
         """Return whether `work` was made in `opening`, as far as what was recorded with it tells."""
@@ -452,7 +469,7 @@ class Coroutines:
 
     # -- using -----------------------------------------------------------------------------------------------------
 
-    def _innermost(self, frame: types.FrameType | None) -> tuple[_Made, Any] | None:
+    def _innermost(self, frame: types.FrameType | None) -> tuple[_Made | _Body, Any] | None:
         made, stops = self.made, self._stops
         while frame is not None:
             if id(frame) in made:
@@ -464,11 +481,13 @@ class Coroutines:
             frame = frame.f_back
         return None
 
-    def _known(self, frame: types.FrameType) -> tuple[_Made, Any] | None:
+    def _known(self, frame: types.FrameType) -> tuple[_Made | _Body, Any] | None:
         """Return what is known of the object whose frame it is. The frame of one that has ended may come again."""
         found = self.made.get(id(frame))
-        work = None if found is None else found.work()
-        return (found, work) if found is not None and work is not None and _frame(work) is frame else None
+        if found is None or isinstance(found, _Body):
+            return None if found is None else (found, None)
+        work = found.work()
+        return (found, work) if work is not None and _frame(work) is frame else None
 
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
@@ -478,11 +497,14 @@ class Coroutines:
         if innermost is None:
             return here
         found, work = innermost
-        if here.origin is found or (not found.kept and _is_task_root(work)):
+        if here.origin is found or (isinstance(found, _Made) and not found.kept and _is_task_root(work)):
             return here
         return self._of(found, here)
 
-    def _of(self, found: _Made, here: Scope) -> Scope:
+    def _of(self, found: _Made | _Body, here: Scope) -> Scope:
+        if isinstance(found, _Body):
+            own = found.scope
+            return Scope(own.attribution, own.hop, here.operation, found, own.since)
         scope = found.scope
         if scope is not None:
             return Scope(scope.attribution, "carried", here.operation, found, scope.since)
@@ -508,7 +530,7 @@ class Coroutines:
         if self.made and type(work) in (types.CoroutineType, types.AsyncGeneratorType):
             frame = _frame(work)
             found = self.made.get(id(frame))
-            if found is not None and found.work() is work:
+            if isinstance(found, _Made) and found.work() is work:
                 del self.made[id(frame)]
 
     def _report(self, found: _Made) -> None:
@@ -531,7 +553,7 @@ class Coroutines:
         work = args[0] if args else kwargs.get("coro")
         frame = _frame(work) if type(work) is types.CoroutineType else None
         found = self.made.get(id(frame)) if frame is not None else None
-        if found is not None and found.work() is not work:
+        if not isinstance(found, _Made) or found.work() is not work:
             found = None
         if found is not None and (found.scope is None or kwargs.get("context") is not None):
             found.kept = True
@@ -561,9 +583,42 @@ class Coroutines:
         return wrapped(*args, **kwargs) if there is here else context.bound(wrapped(*args, **kwargs), there)
 
 
-def _made_in(generation: int) -> list[Any]:
-    """Return the coroutines and async generators of a generation, the youngest first."""
-    return [each for each in reversed(gc.get_objects(generation=generation)) if type(each) in _KINDS]
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def _generator_body(frame: types.FrameType | None) -> types.FrameType | None:
+    """Return the frame of the generator in whose body a scope is opened, None where it is none.
+
+    `frame` is the scope's own `__enter__`. A generator that makes a context manager stands in for who enters that.
+    """
+    frame = None if frame is None or frame.f_code.co_name != "__enter__" else frame.f_back
+    if frame is not None and frame.f_code.co_name == "__aenter__" and frame.f_globals.get("__name__") == _CONTEXT:
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_flags & _GENERATORS:
+        entering = frame.f_back
+        if entering is None or entering.f_globals.get("__name__") != "contextlib":
+            return frame
+        while entering is not None and entering.f_globals.get("__name__") == "contextlib":
+            entering = entering.f_back
+        frame = entering
+    return None
+
+
+def _perhaps_unsure(works: list[Any]) -> list[weakref.ref[Any]]:
+    """Return those of some objects that may have been made in a scope that was suspended."""
+    found = []
+    for work in works:
+        kind = type(work)
+        if kind is types.AsyncGeneratorType:
+            perhaps = _unstarted(work) is not None
+        elif kind is types.CoroutineType:
+            unstarted = _unstarted(work) is not None
+            perhaps = _frames(work) == _UNSURE if unstarted else _HALF_MADE and work.cr_frame is None
+        else:
+            perhaps = False
+        if perhaps:
+            found.append(weakref.ref(work))
+    return found
 
 
 def _frames(work: Any) -> int:

@@ -400,6 +400,8 @@ class Coroutines:
             if opening.thread is not thread or (looped and opening.outside):
                 opening.passed = max(opening.passed, generation)
                 continue
+            if opening.passed >= 0:
+                opening.passed = max(opening.passed, generation)
             if young is None:
                 young = _find(0)
             start = next((place for place, each in enumerate(young) if each is opening), -1) + 1

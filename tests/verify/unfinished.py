@@ -4,5 +4,3 @@ from __future__ import annotations
 
 UNFINISHED = frozenset[str]()
 """Hops whose patches are there, and that leak."""
-UNSOUND = ""
-"""Patch groups that a soak of several loops in several threads still finds wrong."""

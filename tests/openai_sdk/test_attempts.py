@@ -177,10 +177,10 @@ def test_a_budget_without_room_keeps_the_call_from_the_wire(observe: Any) -> Non
     with attribkit.attributed(tenant_id="acme"):
         ask(client, "hi")
         with pytest.raises(attribkit.BudgetExceeded) as refusal:
-            ask(client, "hi", max_completion_tokens=10**7)
+            ask(client, "hi", max_tokens=10**7)
         ask(client, "hi")
     with attribkit.attributed(tenant_id="globex"):
-        ask(client, "hi", max_completion_tokens=10**7)
+        ask(client, "hi", max_tokens=10**7)
     assert refusal.value.budget == "acme-day" and refusal.value.spent == seen.records[0].usd
     assert refusal.value.operation_id == seen.records[1].operation_id
     assert refusal.value.to_dict()["error"]["type"] == "budget_exceeded"

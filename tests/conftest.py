@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OTEL_
 
 @pytest.fixture(autouse=True)
 def _strict() -> Iterator[None]:
+    logging.getLogger("attribkit").disabled = False  # a framework's logging set-up turns off whom it does not know
     faults.strict(True)
     yield
     attribkit.uninstrument()

@@ -144,7 +144,7 @@ def test_another_gateway_named_by_the_environment(tmp_path: Path) -> None:
 
 
 def test_it_fails_when_calls_are_not_seen(tmp_path: Path) -> None:
-    ended = demo(tmp_path, ATTRIBKIT_HOPS='{"openai": false}')
+    ended = demo(tmp_path, ATTRIBKIT_HOPS='{"openai": false, "http": false, "langchain": false}')
     assert ended.returncode == 1
     assert "98 requests left, but the ledger has 0 rows of them" in ended.stdout
     assert "does not agree with the ledger" in ended.stdout

@@ -250,7 +250,7 @@ def test_a_sink_goes_past_garbage_in_its_own_file(db: Path) -> None:
 
 
 def test_lines_of_a_newer_attribkit_stay_where_they_are(db: Path) -> None:
-    file = spool_of_the_dead(db, b'[2,{"anything":"new"}]\n')
+    file = spool_of_the_dead(db, b'[99,{"anything":"new"}]\n')
     store = open_store(f"sqlite:///{db}")
     collected = collect_waiting(store, f"sqlite:///{db}")
     assert "written by a newer attribkit" in (collected.behind or "")

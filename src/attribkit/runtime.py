@@ -17,9 +17,6 @@ import wrapt
 
 from attribkit import context, faults
 from attribkit import settings as _settings
-from attribkit.budgets.bounds import Bounds
-from attribkit.budgets.guard import BudgetGuard
-from attribkit.budgets.notices import Notice
 from attribkit.budgets.open import budget_url, place_of, read_budgets
 from attribkit.cost import Cost
 from attribkit.errors import ConfigurationError
@@ -35,6 +32,8 @@ from attribkit.sinks import Sink
 from attribkit.usage.model import Usage
 
 if TYPE_CHECKING:
+    from attribkit.budgets.guard import BudgetGuard
+    from attribkit.budgets.notices import Notice
     from attribkit.pricing.engine import PriceEngine
     from attribkit.pricing.source import PriceSource, Refresher
 
@@ -299,6 +298,9 @@ def _guard(settings: Settings, prices: _Prices) -> BudgetGuard | None:
     asked = "budget_store" in settings.model_fields_set and settings.budget_store is not None
     if not budgets and not asked and not (place.journals and os.path.isdir(place.journals)):
         return None
+    from attribkit.budgets.bounds import Bounds
+    from attribkit.budgets.guard import BudgetGuard
+
     return BudgetGuard(
         budgets, store=place.open, journals=place.journals, bounds=Bounds(prices.ceiling), also=_on_the_span
     )

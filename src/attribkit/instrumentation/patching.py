@@ -171,14 +171,12 @@ class Patches:
         self._states: dict[Patch, _State] = {}
         self._on = True
 
-    def apply(self, rows: Iterable[Patch], *, off: frozenset[str] = frozenset()) -> None:
+    def apply(self, rows: Iterable[Patch]) -> None:
         """Apply each row now, or when its module is imported."""
         hooked = set()
         for row in rows:
             self._rows.append(row)
-            if row.group in off:
-                self._note(row, "off", "turned off by the settings")
-            elif row.module in sys.modules:
+            if row.module in sys.modules:
                 self._apply(row)
             else:
                 self._note(row, "waiting", "its library is not imported yet")

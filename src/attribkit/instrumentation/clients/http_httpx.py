@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from attribkit import faults
-from attribkit.context import enter, leave
 from attribkit.instrumentation.clients.http_bodies import Body
 from attribkit.instrumentation.clients.http_calls import Exchange, RawCalls
+from attribkit.instrumentation.clients.opening import InForce
 from attribkit.instrumentation.clients.stainless import BYPASSED, EXTENSION
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Operation
@@ -79,15 +79,8 @@ class _Httpx:
         if exchange is None:
             return wrapped(*args, **kwargs)
         self._told(request, exchange)
-        inner = exchange.scope()
-        token = enter(inner)
-        try:
+        with InForce(exchange.operation):
             response = wrapped(*args, **kwargs)
-        except BaseException as error:
-            exchange.operation.fail(error)
-            raise
-        finally:
-            leave(token, inner)
         self._answered(exchange, response)
         return response
 
@@ -98,15 +91,8 @@ class _Httpx:
             return await wrapped(*args, **kwargs)
         await exchange.admitted()
         self._told(request, exchange)
-        inner = exchange.scope()
-        token = enter(inner)
-        try:
+        with InForce(exchange.operation):
             response = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            exchange.operation.fail(error)
-            raise
-        finally:
-            leave(token, inner)
         self._answered(exchange, response)
         return response
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from attribkit import faults
-from attribkit.context import enter, leave
 from attribkit.instrumentation.clients.http_bodies import Body
 from attribkit.instrumentation.clients.http_calls import Exchange, RawCalls
+from attribkit.instrumentation.clients.opening import InForce
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
@@ -45,15 +45,8 @@ class _Requests:
         exchange = self._begin(args[0] if args else kwargs["request"])
         if exchange is None:
             return wrapped(*args, **kwargs)
-        inner = exchange.scope()
-        token = enter(inner)
-        try:
+        with InForce(exchange.operation):
             response = wrapped(*args, **kwargs)
-        except BaseException as error:
-            exchange.operation.fail(error)
-            raise
-        finally:
-            leave(token, inner)
         try:
             body = exchange.answered(response.status_code, response.headers)
             if kwargs.get("stream", instance.stream):

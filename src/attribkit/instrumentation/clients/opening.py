@@ -53,6 +53,8 @@ class InForce:
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that an SDK's exception states, None when it states none."""
+    if not isinstance(error, Exception):  # the code of a SystemExit is no HTTP status
+        return None
     for name in ("status_code", "code", "http_status"):
         status = getattr(error, name, None)
         if type(status) is int and 100 <= status < 600:

@@ -6,11 +6,11 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from attribkit import context
+from attribkit import context, faults
 from attribkit.attribution import Attribution
 from attribkit.context import EMPTY, Scope, adopted, in_force, restored
 
-__all__ = ["Carried", "captured", "carried", "settled", "unowned"]
+__all__ = ["Carried", "captured", "carried", "remembers", "started", "unowned"]
 
 F = TypeVar("F")
 _last: tuple[Scope, Scope | None] = (EMPTY, None)
@@ -43,6 +43,31 @@ def settled(made: Scope | None) -> Scope | None:
         return here
     found = adopted(here or EMPTY, made.attribution.as_dict())
     return Scope(found.attribution, "carried", since=found.since)
+
+
+_MADE = "_attribkit_made"
+
+
+def remembers(place: str) -> Callable[..., Any]:
+    """Return a wrapper for `__init__` under which the object remembers the scope in which it was made. `place` names
+    the hop if that fails."""
+
+    def made(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = wrapped(*args, **kwargs)
+        try:
+            here = captured()
+            if here is not None:
+                instance.__dict__[_MADE] = here
+        except Exception as fault:
+            faults.note(place, fault)
+        return result
+
+    return made
+
+
+def started(instance: Any) -> Scope | None:
+    """Return the scope for an object that has remembered where it was made, and is started here."""
+    return settled(instance.__dict__.pop(_MADE, None))
 
 
 class Carried:

@@ -184,9 +184,6 @@ def _unstarted(work: Any) -> types.FrameType | None:
     return frame if at < 0 or code[at] == _RETURN_GENERATOR else None
 
 
-_KINDS = frozenset({types.CoroutineType, types.AsyncGeneratorType})
-
-
 class Coroutines:
     """What `context.Origins` asks for. One an `instrument()`."""
 

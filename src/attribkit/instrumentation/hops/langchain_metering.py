@@ -147,6 +147,49 @@ class _Metering:
         if meter.operation is not None:
             meter.operation.fail(error)
 
+    def _run(
+        self,
+        wrapped: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        model: Any,
+        inner: Scope,
+        facts: Callable[[], Any],
+        reply: Callable[[Any], Reply],
+    ) -> Any:
+        """Run a model in its metered scope, and make its row where nobody below has."""
+        token = enter(inner)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        finally:
+            leave(token, inner)
+        self._done(inner, model, facts, lambda: reply(result))
+        return result
+
+    async def _arun(
+        self,
+        wrapped: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        model: Any,
+        inner: Scope,
+        facts: Callable[[], Any],
+        reply: Callable[[Any], Reply],
+    ) -> Any:
+        token = enter(inner)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            self._failed(inner, error)
+            raise
+        finally:
+            leave(token, inner)
+        self._done(inner, model, facts, lambda: reply(result), wait=False)
+        return result
+
     # -- chat models --------------------------------------------------------------------------------------------------
 
     def generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -158,16 +201,7 @@ class _Metering:
                 return wrapped(*args, **kwargs)
         facts = call_of_model(instance, args, kwargs)
         inner = self._start(instance, there or in_force(), facts, stream=False)
-        token = enter(inner)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(inner, error)
-            raise
-        finally:
-            leave(token, inner)
-        self._done(inner, instance, facts, lambda: of_result(result))
-        return result
+        return self._run(wrapped, args, kwargs, instance, inner, facts, of_result)
 
     async def agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         there = completed(_run_metadata(args, kwargs))
@@ -178,46 +212,19 @@ class _Metering:
                 return await wrapped(*args, **kwargs)
         facts = call_of_model(instance, args, kwargs)
         inner = await self._astart(instance, there or in_force(), facts, stream=False)
-        token = enter(inner)
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(inner, error)
-            raise
-        finally:
-            leave(token, inner)
-        self._done(inner, instance, facts, lambda: of_result(result), wait=False)
-        return result
+        return await self._arun(wrapped, args, kwargs, instance, inner, facts, of_result)
 
     # -- text models --------------------------------------------------------------------------------------------------
 
     def llm_generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = call_of_llm(instance, args, kwargs)
         inner = self._start(instance, self._of_managers(args, kwargs), facts, stream=False)
-        token = enter(inner)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(inner, error)
-            raise
-        finally:
-            leave(token, inner)
-        self._done(inner, instance, facts, lambda: of_llm_result(result))
-        return result
+        return self._run(wrapped, args, kwargs, instance, inner, facts, of_llm_result)
 
     async def llm_agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = call_of_llm(instance, args, kwargs)
         inner = await self._astart(instance, self._of_managers(args, kwargs), facts, stream=False)
-        token = enter(inner)
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(inner, error)
-            raise
-        finally:
-            leave(token, inner)
-        self._done(inner, instance, facts, lambda: of_llm_result(result), wait=False)
-        return result
+        return await self._arun(wrapped, args, kwargs, instance, inner, facts, of_llm_result)
 
     def _of_managers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
         managers = kwargs.get("run_managers") or (args[2] if len(args) > 2 else None)

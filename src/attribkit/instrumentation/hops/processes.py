@@ -11,12 +11,11 @@ from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.context import Scope, enter
 from attribkit.instrumentation.hops import pools, programs
-from attribkit.instrumentation.hops.carried import captured, carried, settled, unowned
+from attribkit.instrumentation.hops.carried import captured, carried, remembers, started, unowned
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
 
-_MADE = "_attribkit_made"
 
 _SERVES_ALL = frozenset(
     {
@@ -48,20 +47,9 @@ class _Bootstrap:
         return self.process._bootstrap(*args, **kwargs)
 
 
-def _made(wrapped: Any, process: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    result = wrapped(*args, **kwargs)
-    try:
-        here = captured()
-        if here is not None:
-            process.__dict__[_MADE] = here
-    except Exception as fault:
-        faults.note("processes.made", fault)
-    return result
-
-
 def _start(wrapped: Any, process: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
-        scope = settled(process.__dict__.pop(_MADE, None))
+        scope = started(process)
         target = getattr(process, "_target", None)
         shared = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}" in _SERVES_ALL
         everybodys = unowned() if shared else None
@@ -109,7 +97,7 @@ def patches(key: bytes | None) -> tuple[Patch, ...]:
         return Patch(module, path, wrapper, "processes", module.partition(".")[0])
 
     return (
-        row("multiprocessing.process", "BaseProcess.__init__", _made),
+        row("multiprocessing.process", "BaseProcess.__init__", remembers("processes.made")),
         row("multiprocessing.process", "BaseProcess.start", _start),
         row("concurrent.futures.process", "_WorkItem", _work_item),
         row("concurrent.futures.process", "ProcessPoolExecutor.__init__", pools.executor),

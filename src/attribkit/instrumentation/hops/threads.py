@@ -15,12 +15,11 @@ from typing import Any
 from attribkit import faults
 from attribkit.context import EMPTY, Scope, bound, enter, reset, restored
 from attribkit.instrumentation.hops import pools
-from attribkit.instrumentation.hops.carried import captured, settled, unowned
+from attribkit.instrumentation.hops.carried import captured, remembers, started, unowned
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
 
-_MADE = "_attribkit_made"
 
 _SERVES_ALL = frozenset(
     {
@@ -51,20 +50,9 @@ def _serves_all(thread: Any) -> bool:
 # -- threading.Thread -------------------------------------------------------------------------------------------------
 
 
-def _made(wrapped: Any, thread: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    result = wrapped(*args, **kwargs)
-    try:
-        here = captured()
-        if here is not None:
-            thread.__dict__[_MADE] = here
-    except Exception as fault:
-        faults.note("threads.made", fault)
-    return result
-
-
 def _start(wrapped: Any, thread: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
-        scope, shared = settled(thread.__dict__.pop(_MADE, None)), _serves_all(thread)
+        scope, shared = started(thread), _serves_all(thread)
     except Exception as fault:
         faults.note("threads.start", fault)
         return wrapped(*args, **kwargs)
@@ -187,7 +175,7 @@ def patches() -> tuple[Patch, ...]:
 
     later = (row("concurrent.futures._base", "Executor.map", _map),) if sys.version_info >= (3, 14) else ()
     return (
-        row("threading", "Thread.__init__", _made),
+        row("threading", "Thread.__init__", remembers("threads.made")),
         row("threading", "Thread.start", _start),
         Patch("concurrent.futures.thread", "_WorkItem", _carrying, "threads", "concurrent", replaces=True),
         row("concurrent.futures.thread", "ThreadPoolExecutor.__init__", pools.executor),

@@ -32,7 +32,8 @@ test-soak: $(VENV)/.test
 	$(VENV)/bin/python tests/soak/soak.py --seconds 60
 
 test-counterparts: $(VENV)/.test
-	bash tests/counterparts/install.sh $(VENV)/bin/python
+	sh tests/counterparts/install.sh
+	sh tests/counterparts/install_large.sh
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m counterpart
 
 test-matrix: $(VENV)/.test

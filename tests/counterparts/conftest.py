@@ -2,79 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-INSTALLED = Path(os.environ.get("ATTRIBKIT_COUNTERPARTS") or ROOT / ".counterparts").resolve()
-
-
-def _needed(path: Path, what: str) -> Path:
-    """Return `path`. Without it the test is skipped, but in CI it fails: there the promise is that it ran."""
-    if not path.exists():
-        why = f"{what} is not installed in {INSTALLED}: run tests/counterparts/install.sh"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _ready(port: int, process: subprocess.Popen[bytes], log: Path, *, seconds: float = 60) -> None:
-    """Wait until something listens on `port`; fail with what the process said when it does not."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    pytest.fail(f"{process.args} did not start: {log.read_text(errors='replace')[-2000:]}")
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+from counterparts.started import HERE, INSTALLED, free_port, needed, running
 
 
 @pytest.fixture(scope="session")
 def _portkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    package = _needed(INSTALLED / "portkey/node_modules/@portkey-ai/gateway", "the Portkey gateway")
+    package = needed(INSTALLED / "portkey/node_modules/@portkey-ai/gateway", "the Portkey gateway")
     node = shutil.which("node")
     if node is None:
-        _needed(Path("/no/node"), "node, which runs the Portkey gateway,")
-    port, log = _free_port(), tmp_path_factory.mktemp("portkey") / "log"
+        needed(Path("/no/node"), "node, which runs the Portkey gateway,")
+    port, log = free_port(), tmp_path_factory.mktemp("portkey") / "log"
     command = [str(node), "--import", str(HERE / "portkey_preload.mjs"), str(package / "build/start-server.js")]
-    command += [f"--port={port}", "--headless"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-    try:
-        _ready(port, process, log)
+    with running([*command, f"--port={port}", "--headless"], port, log):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        _ended(process)
 
 
 @pytest.fixture
@@ -140,9 +88,9 @@ def _value(value: Any) -> Any:
 @pytest.fixture
 def rotel(tmp_path: Path) -> Iterator[Rotel]:
     """Start a real collector that passes on, over OTLP, all that it is sent."""
-    agent = _needed(INSTALLED / "rotel/rotel/rotel-agent", "rotel")
+    agent = needed(INSTALLED / "rotel/rotel/rotel-agent", "rotel")
     receiver = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    http_port, grpc_port = _free_port(), _free_port()
+    http_port, grpc_port = free_port(), free_port()
     collector = Rotel(f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc_port}")
 
     class Receiver(BaseHTTPRequestHandler):
@@ -164,7 +112,6 @@ def rotel(tmp_path: Path) -> Iterator[Rotel]:
     receiver.RequestHandlerClass = Receiver
     serving = threading.Thread(target=receiver.serve_forever, daemon=True)
     serving.start()
-    log = tmp_path / "rotel.log"
     command = [str(agent), "start", "--otlp-http-endpoint", f"127.0.0.1:{http_port}", "--disable-batching"]
     command += ["--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--exporter", "otlp"]
     command += [
@@ -173,13 +120,10 @@ def rotel(tmp_path: Path) -> Iterator[Rotel]:
         "--otlp-exporter-endpoint",
         f"http://127.0.0.1:{receiver.server_port}",
     ]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
-        _ready(http_port, process, log)
-        yield collector
+        with running(command, http_port, tmp_path / "rotel.log"):
+            yield collector
     finally:
-        _ended(process)
         receiver.shutdown()
         receiver.server_close()
         serving.join()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from decimal import Decimal
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -44,6 +42,8 @@ if hasattr(os, "register_at_fork"):
 _MAX_TARGETS = 1024
 _new = tuple.__new__
 _NO_REPLY = Reply()
+_LOOK = 32
+"""Chunks after which the size of a stream is looked at, at the earliest."""
 _ORDINARY_SPEEDS = (None, "standard")
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
 _TEXT_KEYS = frozenset({"content", "text", "input", "prompt", "instructions", "arguments", "output", "system"})
@@ -95,6 +95,10 @@ class Guard(Protocol):
     def settle(
         self, reservation: Any, usd: Decimal | None, usage: Usage = ..., call: LLMCall | None = None
     ) -> None: ...
+    def charge(
+        self, call: LLMCall, attribution: Attribution, operation_id: str, usd: Decimal | None, usage: Usage = ...
+    ) -> None: ...
+    def grow(self, reservation: Any, call: LLMCall, made: int) -> int: ...
     def release(self, reservation: Any) -> None: ...
     @property
     def threads(self) -> Executor: ...
@@ -182,18 +186,14 @@ class Pipeline:
             self._shape(operation, operation.target[0], call[6], attribution)
         return operation
 
-    def served(self, call: LLMCall, attribution: Attribution, hop: Hop, *, wait: bool = True) -> Operation:
+    def served(self, call: LLMCall, attribution: Attribution, hop: Hop) -> Operation:
         """Return the operation of a call that has been made already: it is counted, and nothing can refuse it."""
         if self.tiers is not None:
             attribution = self.tiers.applied(attribution)
         operation = Operation(self, call, attribution, hop, self.target(call.url))
         if self.begun is not None:
             self.begun()
-        if self.guard is not None:
-            with suppress(BudgetExceeded):  # it is spent, and what follows is refused as it is
-                found = self.guard.reserve(call, attribution, operation.operation_id, wait=wait)
-                if found is not None and found.operation_id is not None:
-                    operation.reservation = found
+        operation.spent = True
         return operation
 
     def _shape(self, operation: Operation, route: Route, body: Mapping[str, Any], attribution: Attribution) -> None:
@@ -266,7 +266,7 @@ class Pipeline:
         There is no span, and budgets count what it cost. `later` is why it costs nothing, where it does.
         """
         operation = Operation(self, call, attribution, hop, self.target(call.url))
-        operation.operation_id, operation.later = operation_id, later
+        operation.operation_id, operation.later, operation.spent = operation_id, later, True
         begun = perf_counter_ns() - (duration_ns or 0)
         operation.attempt = Attempt(call_id, 0, started_ns, begun, ())
         operation._attempts = 1
@@ -274,9 +274,6 @@ class Pipeline:
             return
         try:
             usage, cost = operation._priced(reply)
-            if self.guard is not None and cost.usd:
-                with contextlib.suppress(BudgetExceeded):  # it was spent before anyone could refuse it
-                    operation.reservation = self.guard.reserve(call, attribution, operation_id)
             operation._end(status, reply, usage, cost, error)
         except Exception as fault:
             faults.note("pipeline.charge", fault)
@@ -322,6 +319,8 @@ class Operation:
     """The headers of the reply, where the gateway says something of its own there."""
     later: str | None = None
     """Why the reply itself costs nothing: the work goes on after it, and is charged when its end is seen."""
+    spent = False
+    """True where the call was over before a budget could be asked: it is counted all the same."""
     watched: object | None = None
     """A weak reference that the client patch keeps as long as the operation lives."""
     closed = False
@@ -436,6 +435,26 @@ class Operation:
     def seen(self) -> Reply:
         """Return what has been read of the stream so far."""
         return self._seen() if self._seen is not None else Reply()
+
+    def first_look(self) -> int:
+        """Return how many chunks a stream may have before its size is looked at, 0 where that is never."""
+        reservation: Any = self.reservation
+        return 0 if reservation is None or reservation.stated else _LOOK
+
+    def looked(self, reply: Reply) -> int:
+        """Have more reserved where a stream nears what it has; return at which chunk to look again."""
+        reservation: Any = self.reservation
+        chunks = max(1, reply.chunks)
+        try:
+            usage = read_usage(reply.usage, provider=self.call.provider or self.call.client, api=self.call.api)
+            made = max(chunks, reply.characters // 4, usage.output_tokens if usage.known else 0)
+            covered: int = reservation.output
+            if made >= covered * 7 // 8 and self.pipeline.guard is not None:
+                covered = self.pipeline.guard.grow(reservation, self.call, made)
+            return chunks + max(_LOOK, int(covered * 7 // 8 - made) * chunks // (2 * made))
+        except Exception as fault:
+            faults.note("budgets.grow", fault)
+            return 0
 
     def first_chunk(self) -> None:
         """Note the moment of the first chunk."""
@@ -602,12 +621,16 @@ class Operation:
                 self.span.end(record)
             except Exception as fault:
                 faults.note("telemetry.end", fault)
-        if self.reservation is not None and self.pipeline.guard is not None:
+        guard = self.pipeline.guard
+        if guard is not None and (self.reservation is not None or self.spent):
             try:
-                if cost.usd is None and not usage.known and status in ("error", "cancelled"):
-                    self.pipeline.guard.release(self.reservation)
+                if self.reservation is None:
+                    if cost.usd or usage.known:
+                        guard.charge(self.call, self.attribution, self.operation_id, cost.usd, usage)
+                elif cost.usd is None and not usage.known and status in ("error", "cancelled"):
+                    guard.release(self.reservation)
                 else:
-                    self.pipeline.guard.settle(self.reservation, cost.usd, usage, self.call)
+                    guard.settle(self.reservation, cost.usd, usage, self.call)
             except Exception as fault:
                 faults.note("budgets.settle", fault)
 

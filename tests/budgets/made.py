@@ -24,8 +24,19 @@ def call(usd: str | None = "1", *, tokens: int = 100, model: str = "gpt-5-mini")
 class Told:
     """Bounds that know what the call says of itself; a cheaper model or tier costs a tenth."""
 
-    def worst_case(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst:
+    def worst_case(
+        self,
+        call: LLMCall,
+        who: Attribution | None = None,
+        *,
+        model: str | None = None,
+        tier: str | None = None,
+        output: int | None = None,
+    ) -> Worst:
         body: Mapping[str, Any] = call.body or {}
+        if "per_token" in body:  # it does not bound its answer
+            output = 10 if output is None else output
+            return Worst(body["per_token"] * output, output, output, False)
         usd = None if body["usd"] is None else to_pico(Decimal(body["usd"]))
         return Worst(usd // 10 if usd and (model or tier) else usd, body["tokens"])
 

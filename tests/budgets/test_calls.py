@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from decimal import Decimal
 from typing import Any
+from urllib.request import urlopen
 
 import openai
 import pytest
 from budgets.conftest import SHARED
+from budgets.made import ACME, call
 
 import attribkit
+from attribkit.budgets import bounds
 from attribkit.budgets.open import place_of
 from attribkit.errors import BudgetExceeded
 from attribkit.runtime import active
@@ -24,7 +28,12 @@ def spent(url: str, budget: str) -> tuple[Decimal, int]:
     runtime = active()
     assert runtime is not None and runtime.guard is not None and runtime.guard.flush()
     store = place_of(url).open()
-    states = [balance.state for balance in store.balances(budget)]
+    until = time.monotonic() + 5
+    while True:
+        states = [balance.state for balance in store.balances(budget)]
+        if not any(one.reserved for one in states) or time.monotonic() > until:
+            break
+        time.sleep(0.01)  # a share may be on its way back
     store.close()
     return Decimal(sum(one.spent for one in states)).scaleb(-12), sum(one.reserved for one in states)
 
@@ -126,6 +135,132 @@ def test_a_refusal_is_on_the_row_and_the_span(observe: Any) -> None:
     assert (record.status, record.usd, record.error) == ("rejected", 0, "BudgetExceeded")
     assert span.attributes["error.type"] == "BudgetExceeded"
     assert seen.requests() == []
+
+
+# -- streams that outgrow what they have reserved ----------------------------------------------------------------------
+
+LONG = [{"role": "user", "content": "[[long]]"}]
+"""What gets an answer of 300 tokens, one in each chunk."""
+
+
+@pytest.fixture
+def long_answers(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 300, "total_tokens": 310}
+    rule = json.dumps({"contains": "[[long]]", "chunks": 300, "usage": usage}).encode()
+    urlopen(f"{gateway.url}/_control/behaviour", rule).close()
+    monkeypatch.setattr(bounds, "_FIRST_OUTPUT", 40)
+
+
+def held_meanwhile(url: str, stream: Any) -> list[int]:
+    """Read a stream; return what the store held reserved at its 3rd chunk and at its 200th."""
+    held = []
+    for number, _ in enumerate(stream):
+        if number in (3, 200):
+            runtime = active()
+            assert runtime is not None and runtime.guard is not None
+            until = time.monotonic() + 5
+            while runtime.guard._growing and time.monotonic() < until:
+                time.sleep(0.005)
+            store = place_of(url).open()
+            held.append(sum(one.state.reserved for one in store.balances()))
+            store.close()
+    return held
+
+
+@pytest.mark.parametrize("store_url", SHARED, indirect=True)
+def test_a_stream_that_outgrows_its_reservation_reserves_more(store_url: str, observe: Any, long_answers: None) -> None:
+    seen = observe(budgets=[attribkit.Budget("all", limit="9")], budget_store=store_url)
+    client = seen.client(max_retries=0)
+    with client.chat.completions.create(model="gpt-5", messages=LONG, stream=True) as stream:
+        first, later = held_meanwhile(store_url, stream)
+    assert 0 < first < Decimal("0.000010") * 200 * 10**12 < later  # gpt-5: 10 USD for a million tokens of output
+    (record,) = seen.records
+    assert (record.status, record.usage.output_tokens) == ("ok", 300)
+    assert spent(store_url, "all") == (record.usd, 0)
+
+
+@pytest.mark.parametrize("store_url", SHARED, indirect=True)
+def test_a_stream_without_room_goes_on_and_what_it_makes_is_held_and_told(
+    store_url: str, observe: Any, long_answers: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = attribkit.Budget("tight", limit="0.0011", window="total")
+    seen = observe(budgets=[budget], budget_store=store_url)
+    client = seen.client(max_retries=0)
+    with client.chat.completions.create(model="gpt-5", messages=LONG, stream=True) as stream:
+        _, later = held_meanwhile(store_url, stream)
+    assert later > 0.0011 * 10**12  # money that is gone already is nobody else's
+    (record,) = seen.records
+    assert record.status == "ok" and record.usd > Decimal("0.0011")
+    assert spent(store_url, "tight") == (record.usd, 0)
+    assert sum("outgrow" in line for line in caplog.messages) == 1
+    with pytest.raises(BudgetExceeded):
+        client.chat.completions.create(model="gpt-5", messages=ASK)
+
+
+def test_an_async_stream_outgrows_its_reservation_too(tmp_path: Any, observe: Any, long_answers: None) -> None:
+    url = f"sqlite:///{tmp_path}/b.db"
+    seen = observe(budgets=[attribkit.Budget("all", limit="9")], budget_store=url)
+    held = []
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=seen.base_url) as client:
+            stream = await client.chat.completions.create(
+                model="gpt-5", messages=LONG, stream=True, stream_options={"include_usage": True}
+            )
+            number = 0
+            async for _ in stream:
+                number += 1
+                if number in (3, 200):
+                    held.extend(held_meanwhile(url, [None] * 4))
+
+    asyncio.run(main())
+    assert held[0] * 5 < held[1]
+    assert spent(url, "all") == (seen.records[0].usd, 0)
+
+
+def test_a_stream_that_bounds_its_output_is_not_looked_at(observe: Any, long_answers: None) -> None:
+    seen = observe(budgets=[attribkit.Budget("all", limit="9")], budget_store=None)
+    create = seen.client().chat.completions.create
+    stream = create(model="gpt-5", messages=LONG, stream=True, max_completion_tokens=50)
+    runtime = active()
+    assert runtime is not None and runtime.guard is not None
+    runtime.guard.grow = None  # type: ignore[assignment, method-assign]
+    assert len(list(stream)) > 300
+
+
+# -- what is over before a budget is asked -----------------------------------------------------------------------------
+
+
+def test_the_work_of_a_background_job_is_counted_though_its_budget_is_spent(
+    tmp_path: Any, observe: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/b.db"
+    seen = observe(budgets=[attribkit.Budget("all", limit="0.5", window="total")], budget_store=url)
+    client = seen.client(max_retries=0)
+    job = client.responses.create(model="gpt-5", input="hi", background=True, max_output_tokens=5)
+    runtime = active()
+    assert runtime is not None and runtime.guard is not None
+    runtime.guard.charge(call("1"), ACME, "", Decimal(1))
+    with pytest.raises(BudgetExceeded):
+        client.responses.create(model="gpt-5", input="hi")
+    until = time.monotonic() + 10
+    while job.status not in ("completed", "incomplete") and time.monotonic() < until:
+        job = client.responses.retrieve(job.id)
+    cost = sum((record.usd or Decimal(0) for record in seen.records), Decimal(0))
+    assert cost > 0
+    assert spent(url, "all") == (cost + 1, 0)
+
+
+def test_a_call_is_held_at_the_contract_prices_of_its_tenant_and_date(observe: Any) -> None:
+    row = {"seller": "openai", "model": "gpt-5", "when": {"tenant_id": "acme"}}
+    dear = {**row, "output": "1000000", "until": "2020-01-01"}
+    prices = {"price": [dear, {**row, "output": "0.000001", "input": "0.000001"}]}
+    seen = observe(budgets=[attribkit.Budget("all", limit="0.01", per="tenant_id")], budget_store=None, prices=prices)
+    create = seen.client(max_retries=0).chat.completions.create
+    with attribkit.attributed(tenant_id="acme"):
+        create(model="gpt-5", messages=ASK, max_completion_tokens=100_000)
+    with attribkit.attributed(tenant_id="globex"), pytest.raises(BudgetExceeded):
+        create(model="gpt-5", messages=ASK, max_completion_tokens=100_000)
 
 
 def test_without_budgets_nothing_is_opened(observe: Any) -> None:

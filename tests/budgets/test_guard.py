@@ -355,15 +355,39 @@ def test_a_store_that_does_not_answer_lets_go_or_refuses_as_each_budget_says(sto
     at.close()
 
 
-def test_growing_takes_more_or_says_that_there_is_no_more(store: Any) -> None:
-    at = guard(store, Budget("b", limit="10"))
-    held = at.reserve(call("4"), ACME, "")
-    assert at.grow(held, Decimal(4))
-    assert not at.grow(held, Decimal(4))
-    at.flush()
-    assert state(store, "b") == (0, 8)
-    at.settle(held, Decimal(7))
-    assert state(store, "b") == (7, 0)
+def test_a_stream_that_grows_holds_more_and_where_there_is_no_room_just_what_it_has_made(store: Any) -> None:
+    told = []
+    at = guard(store, Budget("b", limit="10"), also=told.append)
+    stream = call()._replace(body={"per_token": 10**11})
+    held = at.reserve(stream, ACME, "")
+    assert (held.output, held.stated) == (10, False)
+    assert at.grow(held, stream, 20) == 40
+    assert state(store, "b") == (0, 4)
+    assert not told
+    assert at.grow(held, stream, 60) == 120  # 12 USD are not there, 6 are spent
+    assert state(store, "b") == (0, 6)
+    assert at.grow(held, stream, 105) == 210
+    assert state(store, "b") == (0, Decimal("10.5"))
+    with pytest.raises(BudgetExceeded):
+        at.reserve(call("0.1"), ACME, "")
+    assert [one.kind for one in told] == ["overrun"]
+    at.settle(held, Decimal(11))
+    assert state(store, "b") == (11, 0)
+    assert at.grow(held, stream, 500) == 1000
+    assert state(store, "b") == (11, 0)
+    at.close()
+
+
+def test_what_was_spent_before_anyone_asked_is_counted_and_told_beyond_the_limit(store: Any) -> None:
+    told = []
+    at = guard(store, Budget("b", limit="10"), Budget("strict", limit="9", unpriced="reject"), also=told.append)
+    for _ in range(3):
+        at.charge(call("1"), ACME, "", Decimal(6))
+    assert at.flush()
+    assert state(store, "b") == state(store, "strict") == (18, 0)
+    assert sorted((one.kind, one.budget) for one in told) == [("overrun", "b"), ("overrun", "strict")]
+    at.charge(call(None), ACME, "", None)
+    assert state(store, "strict") == (18, 0)
     at.close()
 
 

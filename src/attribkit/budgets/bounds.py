@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
+from attribkit.attribution import Attribution
 from attribkit.budgets.guard import Worst
 from attribkit.calls import LLMCall
 from attribkit.money import to_pico
@@ -42,13 +43,23 @@ class Bounds:
         self._outputs: dict[tuple[str, str | None], int] = {}
         self._density: dict[tuple[str, str | None], tuple[int, float]] = {}
 
-    def worst_case(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst:
-        """Return the most that `call` can use, as `model` and in `tier` where they are given."""
+    def worst_case(
+        self,
+        call: LLMCall,
+        who: Attribution | None = None,
+        *,
+        model: str | None = None,
+        tier: str | None = None,
+        output: int | None = None,
+    ) -> Worst:
+        """Return the most that `call` can use at the prices of `who`, as `model` and in `tier` where they are given,
+        and as though it asked for `output` tokens where that is given."""
         body = call.body or {}
         kind = call.api, call.model
         size = text_bytes(body)
         asked = self._input(kind, size)
         stated = next((body[name] for name in _LIMITS if type(body.get(name)) is int), None)
+        whole = output
         if call.api in _NO_OUTPUT:
             output, known = 0, True
         elif stated is not None:
@@ -59,6 +70,8 @@ class Bounds:
         answers = body.get("n")
         if type(answers) is int and answers > 1:
             output *= answers
+        if whole is not None:
+            output = whole
         asked_tier = tier or body.get("service_tier")
         usd = self._ceiling(
             provider=call.provider or None,
@@ -68,6 +81,7 @@ class Bounds:
             service_tier=asked_tier if isinstance(asked_tier, str) and asked_tier not in ("auto", "default") else None,
             region=call.region,
             batch=call.batch,
+            who=who,
         )
         return Worst(None if usd is None else to_pico(usd), asked + output, output, known, size)
 

@@ -7,9 +7,11 @@ goes back within a tenth of a second, and nobody is refused while shares are out
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,7 +33,7 @@ from attribkit.storage.forks import let_go_at_fork
 from attribkit.usage.model import NO_USAGE, Usage
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["WAIT", "BudgetGuard", "Reservation", "Worst"]
 
@@ -44,6 +46,8 @@ _SWEEP_SECONDS = 0.1
 _REFRESH_SECONDS = 1.0
 _LEASE = 30.0
 _CLOSING = 10.0
+_GROWING = 10_000
+"""Streams that may wait for their reservation to grow."""
 _PLANS = 8192
 _UNUSED_SECONDS = 60.0
 _UNITS = {"usd": 0, "tokens": 1, "calls": 2}
@@ -78,15 +82,23 @@ WAIT = _Wait()
 class WorstCase(Protocol):
     """Where the most that a call can use is known, and learned."""
 
-    def worst_case(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst: ...
+    def worst_case(
+        self,
+        call: LLMCall,
+        who: Attribution | None = None,
+        *,
+        model: str | None = None,
+        tier: str | None = None,
+        output: int | None = None,
+    ) -> Worst: ...
     def learn(self, call: LLMCall, size: int, input_tokens: int, output_tokens: int) -> None: ...
 
 
 class _Local:
     """What this process has in one counter, and what it last heard of it."""
 
-    __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "owed", "reserved",
-                 "settled", "slot", "spent", "uncertain", "used", "warned")  # fmt: skip
+    __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "outgrown", "overran", "owed",
+                 "reserved", "settled", "slot", "spent", "uncertain", "used", "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -96,6 +108,7 @@ class _Local:
         self.slot = -1
         self.flights = self.warned = 0
         self.uncertain = self.dead = False
+        self.outgrown = self.overran = False
 
     def level(self, own: int) -> Decimal:
         """Return which share of the limit is spent or reserved, as far as is known, without what one call holds."""
@@ -124,8 +137,9 @@ class Reservation:
     model: str | None = None
     """The model that the call is to have instead of its own."""
     output = 0
-    """Output tokens up to which the call is covered."""
+    """Output tokens up to which the call is covered, where it does not bound them itself."""
     stated = True
+    who: Attribution | None = None
     size = -1
     closed = False
 
@@ -134,6 +148,8 @@ class Reservation:
     ) -> None:
         self.generation, self.locals, self.amounts = generation, locals, amounts
         self.operation_id = operation_id
+        self.unknown = amounts
+        """What it costs where nothing is known of what it used."""
 
 
 class BudgetGuard:
@@ -179,6 +195,8 @@ class BudgetGuard:
         self._version = -1
         self._told: set[str] = set()
         self._down_until = 0.0
+        self._growing: deque[tuple[Reservation, LLMCall, int]] = deque()
+        self._charging: set[Future[None]] = set()
 
     # -- reserve ------------------------------------------------------------------------------------------------------
 
@@ -201,7 +219,7 @@ class BudgetGuard:
             return None
         downgrade = self._downgrade(plan) if plan.downgrades else None
         while True:
-            reservation = self._prepared(plan, call, downgrade, operation_id)
+            reservation = self._prepared(plan, call, attribution, downgrade, operation_id)
             if self._claim(reservation):
                 return reservation
             refused = self._take(plan, reservation, now, wait)
@@ -218,14 +236,16 @@ class BudgetGuard:
                 raise refused
             downgrade = cheapest
 
-    def _prepared(self, plan: _Plan, call: LLMCall, downgrade: Threshold | None, operation_id: str) -> Reservation:
+    def _prepared(
+        self, plan: _Plan, call: LLMCall, who: Attribution, downgrade: Threshold | None, operation_id: str
+    ) -> Reservation:
         """Return the reservation that is asked for; nothing is held by it yet."""
         if not plan.priced:
             return Reservation(self._generation, plan.locals, (1,) * len(plan.locals), operation_id)
         tier = model = None
         if downgrade is not None:
             tier, model = downgrade.tier, dict(downgrade.models).get(call.model or "")
-        worst = self._bounds.worst_case(call, model=model, tier=tier)
+        worst = self._bounds.worst_case(call, who, model=model, tier=tier)
         usd = worst[0]
         if usd is None:
             wanted = (None, worst[1], 1)
@@ -240,7 +260,7 @@ class BudgetGuard:
         if downgrade is not None:
             reservation.tier, reservation.model = tier, model
         if not worst[3]:
-            reservation.output, reservation.stated = worst[2], False
+            reservation.output, reservation.stated, reservation.who = worst[2], False, who
         return reservation
 
     def _change(self, reservation: Reservation, downgrade: Threshold | None, call: LLMCall) -> None:
@@ -342,8 +362,11 @@ class BudgetGuard:
             found.append(same[limit.budget.rungs.index(limit.rung)])
         return found
 
-    def _asked(self, store: Store, reservation: Reservation, now: float, wait: bool) -> tuple[Answer | None, _Local]:
-        """Ask the store once. (None, ...): all is held; else the answer that refuses, and where."""
+    def _asked(
+        self, store: Store, reservation: Reservation, now: float, wait: bool, *, forced: bool = False
+    ) -> tuple[Answer | None, _Local]:
+        """Ask the store once. (None, ...): all is held; else the answer that refuses, and where. What is `forced` is
+        held whatever the limits say."""
         claimed, asked, moves, before = [], [], [], []
         with self._lock:
             if any(local.dead for local in reservation.locals):
@@ -354,12 +377,14 @@ class BudgetGuard:
                     claimed.append((local, amount))
                     continue
                 share = 0
-                if self._keep and now - local.used < SHARE_SECONDS and local.limit.amount >= 0:
+                if self._keep and now - local.used < SHARE_SECONDS and local.limit.amount >= 0 and not forced:
                     share = min(amount * _SHARE_CALLS, local.limit.amount // 32)
                 local.used = now
                 asked.append((local, amount))
                 before.append(self._out(local))
                 moves.append(self._move(local, before[-1], amount, share))
+                if forced:
+                    moves[-1] = moves[-1]._replace(limit=-1)
         if not moves:
             return None, reservation.locals[0]
         try:
@@ -410,6 +435,41 @@ class BudgetGuard:
                 self._bounds.learn(call, reservation.size, asked, made)
         self._end(reservation, (None if usd is None else to_pico(usd), tokens, 1))
 
+    def charge(
+        self, call: LLMCall, attribution: Attribution, operation_id: str, usd: Decimal | None, usage: Usage = NO_USAGE
+    ) -> None:
+        """Count a call that nobody held against anything before it was made: no limit can refuse it any more.
+
+        What it spends beyond a limit is counted, and the budget says so once in each window.
+        """
+        if self._store is None:  # opening it may take a while, and the caller may be an event loop
+
+            def later() -> None:
+                self._ready(True)
+                self._charge(call, attribution, operation_id, usd, usage)
+
+            charge = self.threads.submit(later)
+            self._charging.add(charge)
+            charge.add_done_callback(self._charging.discard)
+        else:
+            self._charge(call, attribution, operation_id, usd, usage)
+
+    def _charge(
+        self, call: LLMCall, attribution: Attribution, operation_id: str, usd: Decimal | None, usage: Usage
+    ) -> None:
+        now = self._now()
+        model = call.model if self._budgets.by_model else None
+        plan = self._plans.get((attribution, model))
+        if plan is None or not plan.since <= now < plan.until:
+            plan = self._plan(attribution, model, now)
+        if not plan.locals:
+            return
+        reservation = Reservation(self._generation, plan.locals, (0,) * len(plan.locals), operation_id)
+        if usd is None:
+            with contextlib.suppress(BudgetExceeded):  # of a budget that takes no unpriced calls
+                reservation.unknown = self._prepared(plan, call, attribution, None, operation_id).amounts
+        self.settle(reservation, usd, usage)
+
     def release(self, reservation: object) -> None:
         """Give back what `reservation` holds: the call came to nothing."""
         assert isinstance(reservation, Reservation)
@@ -424,17 +484,19 @@ class BudgetGuard:
             if reservation.closed:
                 return
             reservation.closed = True
-            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+            for place, (local, amount) in enumerate(zip(reservation.locals, reservation.amounts, strict=True)):
                 actual = used[_UNITS[local.limit.budget.unit]]
                 if actual is None:
-                    actual = amount
+                    actual = reservation.unknown[place]
                 local.busy -= amount
                 if actual:
                     local.owed += actual
                     local.settled += actual
                     if self._journal is not None and local.slot >= 0:
                         self._journal.put(local.slot, local.settled)
-                    if local.limit.budget.thresholds:
+                    if actual > amount:
+                        local.outgrown = True
+                    if local.limit.budget.thresholds or local.outgrown:
                         self._passed(local, notices)
                 if not local.lent or local.held < local.busy + local.owed:
                     direct.append(local)
@@ -453,27 +515,61 @@ class BudgetGuard:
                     self._down(error)
             self._wake.set()
 
-    def grow(self, reservation: object, usd: Decimal, tokens: int = 0) -> bool:
-        """Hold more for a call that outgrows what it has reserved; False when there is no room for it.
+    def grow(self, reservation: object, call: LLMCall, made: int) -> int:
+        """Hold more for a stream that has made so many output tokens, and return up to how many it may be left alone.
 
-        It never raises and never waits: over a network it is held against what this process has at hand.
+        It never raises and never waits: where the store's answer would take time, it is asked on the thread that keeps
+        this process's share. The stream goes on in any case. What it has made already is held even where the limit has
+        no room for it, so that nobody else gets it, and the budget says once in each window that calls outgrow it.
         """
         assert isinstance(reservation, Reservation)
-        wanted = (to_pico(usd), tokens, 0)
-        more = tuple(wanted[_UNITS[local.limit.budget.unit]] for local in reservation.locals)
-        extra = Reservation(reservation.generation, reservation.locals, more, reservation.operation_id)
+        reservation.output = max(2 * made, reservation.output)
+        if reservation.closed or reservation.generation != self._generation:
+            return reservation.output
         store = self._store
-        try:
+        if store is not None and (store.direct or not self._keep) and self._now() >= self._down_until:
+            try:
+                self._grown(store, reservation, call, made, wait=not self._keep)
+                return reservation.output
+            except BudgetStoreBusy:
+                pass
+            except BudgetStoreDown as error:
+                self._down(error)
+                return reservation.output
+        if len(self._growing) < _GROWING:
+            self._growing.append((reservation, call, made))
+            self._wake.set()
+        return reservation.output
+
+    def _grown(self, store: Store, reservation: Reservation, call: LLMCall, made: int, *, wait: bool) -> None:
+        for output, forced in ((reservation.output, False), (made, True)):
+            worst = self._bounds.worst_case(
+                call, reservation.who, model=reservation.model, tier=reservation.tier, output=output
+            )
+            wanted = (worst[0] or 0, worst[1], 1)
+            more = tuple(
+                max(0, wanted[_UNITS[local.limit.budget.unit]] - amount)
+                for local, amount in zip(reservation.locals, reservation.amounts, strict=True)
+            )
+            if not any(more):
+                return
+            extra = Reservation(reservation.generation, reservation.locals, more, reservation.operation_id)
+            refused = None
             if not self._claim(extra):
-                if store is None or (not store.direct and self._keep):
-                    return False
-                if self._asked(store, extra, self._now(), False)[0] is not None:
-                    return False
-        except (BudgetStoreBusy, BudgetStoreDown):
-            return False
+                answer, local = self._asked(store, extra, self._now(), wait, forced=forced)
+                refused = None if answer is None else local
+            if refused is None:
+                break
+            with self._lock:
+                told, refused.overran = refused.overran, True
+            if not told:
+                self._tell("overrun", refused, detail=f"a stream has outgrown its reservation at {made} tokens")
         with self._lock:
-            reservation.amounts = tuple(map(sum, zip(reservation.amounts, more, strict=True)))
-        return True
+            if not reservation.closed:
+                reservation.locals = extra.locals
+                reservation.amounts = tuple(map(sum, zip(reservation.amounts, more, strict=True)))
+                return
+        self.release(extra)
 
     # -- between this process and the store ---------------------------------------------------------------------------
 
@@ -525,13 +621,16 @@ class BudgetGuard:
             for local, state in zip(locals, answer.states, strict=True):
                 local.flights -= 1
                 local.spent, local.reserved, local.extra = state[:3]
-                if local.limit.budget.thresholds:
+                if local.limit.budget.thresholds or local.outgrown:
                     self._passed(local, notices)
         if notices:
             self._say(notices)
 
     def flush(self) -> bool:
         """Tell the store all that is settled here; False when it does not answer."""
+        for charge in tuple(self._charging):
+            with contextlib.suppress(Exception):
+                charge.result(_CLOSING)
         store = self._store
         if store is None:
             return not self._owing
@@ -555,6 +654,10 @@ class BudgetGuard:
             due = list({id(one): one for one in (*self._owing.values(), *late)}.values())
         for start in range(0, len(due), 64):
             self._flush(store, due[start : start + 64], wait=True)
+        while self._growing:
+            reservation, call, made = self._growing.popleft()
+            if not reservation.closed and reservation.generation == self._generation:
+                self._grown(store, reservation, call, made, wait=True)
         self._resync(store)
 
     def _resync(self, store: Store) -> None:
@@ -842,6 +945,9 @@ class BudgetGuard:
         """Note the thresholds that the spend has passed since the last look. Under the lock."""
         thresholds = local.limit.budget.thresholds
         limit = local.limit.rung.limit + local.extra
+        if local.outgrown and not local.overran and local.spent + local.owed > limit:
+            local.overran = True
+            notices.append((local, None))
         while local.warned < len(thresholds):
             one = thresholds[local.warned]
             if not limit or Decimal(local.spent + local.owed) / limit < one.at:
@@ -852,6 +958,9 @@ class BudgetGuard:
 
     def _say(self, notices: list[tuple[Any, ...]]) -> None:
         for local, one in notices:
+            if one is None:
+                self._tell("overrun", local)
+                continue
             told(self._notice("warn", local, at=one.at), webhook=one.webhook, call=one.call, also=self._also)
 
     def _tell_dry(self, asked: Sequence[tuple[_Local, int]]) -> None:

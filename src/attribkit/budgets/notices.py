@@ -39,7 +39,7 @@ class Notice(NamedTuple):
             "warn": f"{(self.at or 0) * 100:.0f} % is spent",
             "would_reject": "a call would have been refused (dry run)",
             "unpriced": "a call without a price was let go",
-            "overrun": "a call cost more than it had reserved",
+            "overrun": "calls outgrow what they have reserved",
             "store_down": "the store does not answer",
         }[self.kind]
         more = f"; {self.detail}" if self.detail else ""

@@ -62,7 +62,7 @@ class _Known:
 
     now: Past
 
-    def worst_case(self, call: LLMCall, *, model: str | None = None, tier: str | None = None) -> Worst:
+    def worst_case(self, call: LLMCall, who: Attribution | None = None, **_: object) -> Worst:
         return Worst(self.now.cost_pico, self.now.tokens)
 
     def learn(self, call: LLMCall, size: int, input_tokens: int, output_tokens: int) -> None:

@@ -75,6 +75,7 @@ def _watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterato
     first = item = None
     count = 0
     hides = items.sift(operation)
+    look = operation.first_look()
     try:
         for item in source:
             first, count = item, 1
@@ -83,10 +84,14 @@ def _watch(source: Iterator[Any], operation: Operation, items: Items) -> Iterato
                 yield item
             break
         if hides is None:
-            for count, item in enumerate(source, 2):  # noqa: B007 - read when the stream ends
+            for count, item in enumerate(source, 2):
+                if count == look:
+                    look = operation.looked(_read(items, first, item, count))
                 yield item
         else:
-            for count, item in enumerate(source, 2):  # noqa: B007 - read when the stream ends
+            for count, item in enumerate(source, 2):
+                if count == look:
+                    look = operation.looked(_read(items, first, item, count))
                 if not hides(item):
                     yield item
     except GeneratorExit:
@@ -110,12 +115,15 @@ async def _watch_async(source: AsyncIterator[Any], operation: Operation, items: 
     first = item = None
     count = 0
     hides = items.sift(operation)
+    look = operation.first_look()
     try:
         async for item in source:
             if not count:
                 first = item
                 operation.first_chunk()
             count += 1
+            if count == look:
+                look = operation.looked(_read(items, first, item, count))
             if hides is None or not hides(item):
                 yield item
     except GeneratorExit:

@@ -222,15 +222,18 @@ class PriceEngine:
         batch: bool = False,
         every_modality: bool = False,
         at: datetime | date | str | int | None = None,
+        who: Attribution | None = None,
     ) -> Decimal | None:
         """Return the most that a call with so many tokens can cost: no cache hits, every input token at the dearest
         text price of its step (a 1-hour cache write where there is one). None when the call has no price; for budgets
-        that reserve before a call leaves. With `every_modality` audio, image and video prices count too."""
+        that reserve before a call leaves. With `every_modality` audio, image and video prices count too.
+        `who` is the Attribution of the call, for overrides with a `when`."""
         if type(input_tokens) is not int or type(max_output_tokens) is not int:
             return None
         try:
             ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
-            key = (provider, model, service_tier, region, None, None, batch, None)
+            group = self.overrides.group(who) if self._conditional else None
+            key = (provider, model, service_tier, region, None, None, batch, group)
             entry = self._entries.get(key)
             if entry is None or not entry.since <= ns < entry.until:
                 entry = self._resolve(key, ns)

@@ -16,6 +16,7 @@ from attribkit.calls import LLMCall, Reply
 from attribkit.instrumentation.clients.anthropic_replies import MessageEvents
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.parsed import of_parsed
+from attribkit.pipeline import Operation
 
 __all__ = ["Body", "Request", "decoder", "read_request"]
 
@@ -114,8 +115,9 @@ def _function(module: str, name: str) -> Any:
 class Body:
     """Reads one reply's body, whole or piece by piece."""
 
-    def __init__(self, call: LLMCall, status: int, headers: Mapping[str, str]) -> None:
-        self._call = call
+    def __init__(self, operation: Operation, status: int, headers: Mapping[str, str]) -> None:
+        self._operation, self._call = operation, operation.call
+        self._look = operation.first_look()
         self._status = status
         kind = headers.get("content-type") or ""
         self._events = "event-stream" in kind or "ndjson" in kind
@@ -127,7 +129,7 @@ class Body:
         self._count = 0
         self.done = False
         """True once a stream has said that nothing follows, whether or not it is read to its end."""
-        self._messages = MessageEvents() if call.api == "messages" else None
+        self._messages = MessageEvents() if self._call.api == "messages" else None
 
     def feed_raw(self, piece: bytes) -> None:
         """Take a piece as it came over the wire, encoded or not."""
@@ -166,6 +168,9 @@ class Body:
                 self.done = facts.get("type") in ("message_delta", "message_stop")  # the first has all that is counted
             return
         self._latest = line
+        if self._count == self._look:
+            characters = _length(_json(line)) * self._count
+            self._look = self._operation.looked(Reply(chunks=self._count, characters=characters))
         if self._first is None:
             self._first = line
         if b'"usage' in line and not _NULL_USAGE.search(line):
@@ -181,6 +186,7 @@ class Body:
     def of_whole(self, content: bytes) -> Reply:
         """Return the facts of a body that the client has read already."""
         self._kept = bytearray()
+        self._look = 0
         self.feed(content + b"\n" if self._events else content)
         return self.reply()
 

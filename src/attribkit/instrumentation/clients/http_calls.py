@@ -86,7 +86,7 @@ class Exchange:
         route = operation.target.route
         if route is not None and route.reads_reply:
             operation.reply_headers = headers
-        self.body = Body(operation.call, status, headers)
+        self.body = Body(operation, status, headers)
         return self.body
 
     def finish(self, reply: Reply) -> None:

@@ -115,9 +115,7 @@ class _Metering:
         if (kind, stream) not in self._below:
             self._below[kind, stream] = kind.__module__.startswith("langchain_")
 
-    def _done(
-        self, inner: Scope, model: Any, facts: Callable[[], Any], reply: Callable[[], Reply], *, wait: bool = True
-    ) -> None:
+    def _done(self, inner: Scope, model: Any, facts: Callable[[], Any], reply: Callable[[], Reply]) -> None:
         meter = inner.operation
         assert type(meter) is Meter
         try:
@@ -131,7 +129,7 @@ class _Metering:
                 operation = meter.operation
                 if operation is None:
                     with restored(Scope(inner.attribution, inner.hop, meter.outer)):
-                        operation = self._pipeline.served(facts(), inner.attribution, inner.hop, wait=wait)
+                        operation = self._pipeline.served(facts(), inner.attribution, inner.hop)
                 operation.finish(reply())
         except Exception as fault:
             faults.note("langchain.finish", fault)
@@ -187,7 +185,7 @@ class _Metering:
             raise
         finally:
             leave(token, inner)
-        self._done(inner, model, facts, lambda: reply(result), wait=False)
+        self._done(inner, model, facts, lambda: reply(result))
         return result
 
     # -- chat models --------------------------------------------------------------------------------------------------
@@ -274,10 +272,13 @@ class _Metering:
     def _watch(self, items: Iterator[Any], model: Any, facts: Callable[[], Any], tally: Tally) -> Iterator[Any]:
         inner = self._start(model, in_force(), facts, stream=True)
         enter(inner)  # `bound` keeps it for the steps of this generator alone
+        look = 0
         try:
             for item in items:
-                self._first(inner, tally)
+                look = look if tally.chunks else self._first(inner, tally)
                 tally.take(item)
+                if tally.chunks == look:
+                    look = self._looked(inner, tally)
                 if tally.ends():
                     self._drained(inner, model, facts, tally)
                 yield item
@@ -295,12 +296,15 @@ class _Metering:
     ) -> AsyncIterator[Any]:
         inner = await self._astart(model, in_force(), facts, stream=True)
         enter(inner)
+        look = 0
         try:
             async for item in items:
-                self._first(inner, tally)
+                look = look if tally.chunks else self._first(inner, tally)
                 tally.take(item)
+                if tally.chunks == look:
+                    look = self._looked(inner, tally)
                 if tally.ends():
-                    self._drained(inner, model, facts, tally, wait=False)
+                    self._drained(inner, model, facts, tally)
                 yield item
         except GeneratorExit:
             self._cut(inner, tally)
@@ -310,25 +314,33 @@ class _Metering:
             self._failed(inner, error)
             raise
         if not tally.ended:
-            self._drained(inner, model, facts, tally, wait=False)
+            self._drained(inner, model, facts, tally)
 
-    def _first(self, inner: Scope, tally: Tally) -> None:
+    def _first(self, inner: Scope, tally: Tally) -> int:
+        """Note that the stream has begun; return at which chunk its size is to be looked at, 0 for never."""
         meter = inner.operation
-        if not tally.chunks and type(meter) is Meter and meter.operation is not None and not meter.begun:
-            meter.operation.streaming(tally.reply)
-            meter.operation.first_chunk()
+        if type(meter) is not Meter or meter.operation is None or meter.begun:
+            return 0
+        meter.operation.streaming(tally.reply)
+        meter.operation.first_chunk()
+        return meter.operation.first_look()
+
+    def _looked(self, inner: Scope, tally: Tally) -> int:
+        meter = inner.operation
+        assert type(meter) is Meter
+        return meter.operation.looked(tally.reply()) if meter.operation is not None else 0
 
     def _cut(self, inner: Scope, tally: Tally) -> None:
         meter = inner.operation
         if type(meter) is Meter and meter.operation is not None:
             meter.operation.abandon(tally.reply())
 
-    def _drained(self, inner: Scope, model: Any, facts: Callable[[], Any], tally: Tally, *, wait: bool = True) -> None:
+    def _drained(self, inner: Scope, model: Any, facts: Callable[[], Any], tally: Tally) -> None:
         meter = inner.operation
         if type(meter) is Meter and meter.begun:
             self._learn(model, True)
         else:
-            self._done(inner, model, facts, tally.reply, wait=wait)
+            self._done(inner, model, facts, tally.reply)
 
 
 def _hit(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

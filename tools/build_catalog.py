@@ -12,6 +12,7 @@ Where two lists differ the higher rank stands and the difference goes into the r
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import re
@@ -19,8 +20,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -230,13 +233,20 @@ def complete(row: Row, later: Row | None) -> None:
                     card[meter] = text(Decimal(price) * ratio)
 
 
-def fill_step_tiers(row: Row) -> None:
-    """Give a step the tiers that the row has and no list states for it only where a rule of the seller does."""
+def fill_step_tiers(row: Row, later: Row | None = None) -> None:
+    """Give a step the tiers that the row has and no list states for it only where a rule of the seller does, or where
+    the row after it has them. What a tier does not discount at all, it does not discount in long prompts either."""
+    standard = row.get("standard", {})
+    beyond = {tier for step in (later or {}).get("steps", ()) for tier in step}
     for step in row.get("steps", ()):
-        for tier in ("batch", "flex"):
+        for tier in ("batch", "flex", *sorted(beyond & {"priority", "fast"})):
             if tier in row and tier not in step and step.get("standard", {}).get("input"):
-                ratio = Decimal(row[tier]["input"]) / Decimal(row["standard"]["input"])
-                step[tier] = {m: text(Decimal(p) * ratio) for m, p in step["standard"].items() if m not in FEES}
+                ratio = Decimal(row[tier]["input"]) / Decimal(standard["input"])
+                step[tier] = {
+                    m: p if row[tier].get(m) == standard.get(m) else text(Decimal(p) * ratio)
+                    for m, p in step["standard"].items()
+                    if m not in FEES
+                }
 
 
 def add_patches(book: Book, patches: dict[str, Any]) -> None:
@@ -264,6 +274,46 @@ def add_history(book: Book, history: dict[str, Any]) -> None:
         entry["rows"] = [*({**row, "list": "hand"} for row in past["rows"]), now, *(r for r in rows if r is not now)]
 
 
+def fold(book: Book, model: str, other: str) -> None:
+    """Make `other` a name of `model`: what its own entry said gives way to the model's rows and their history."""
+    key, old = book.owner[model], book.owner.get(other)
+    if old == key:
+        return
+    names = {other}
+    if old == other:
+        names |= book.models.pop(old)["names"]
+    elif old is not None:
+        book.models[old]["names"].discard(other)
+    book.models[key]["names"] |= names
+    for name in names:
+        book.owner[name] = key
+
+
+def add_names(book: Book, same: dict[str, list[str]]) -> None:
+    """Names of one model which the lists hold apart, or with less than the model itself (`*` for any words)."""
+    for model, patterns in same.items():
+        for pattern in patterns:
+            held = [name for name in book.owner if fnmatch.fnmatchcase(name, pattern)] if "*" in pattern else [pattern]
+            for name in held:
+                fold(book, model, name)
+
+
+def add_apart(book: Book, apart: dict[str, dict[str, Any]]) -> None:
+    """Names that a list holds together, and whose rows differ in parts that it does not say."""
+    for model, parts in apart.items():
+        entry = book.models[book.owner[model]]
+        first, *others = parts["names"]
+        entry["names"] -= {first, *others}
+        rows = [{k: v for k, v in row.items() if k not in parts} for row in entry["rows"]]
+        more = {k: v for k, v in parts.items() if k != "names"}
+        book.models[first] = {"rows": [deepcopy({**row, **more}) for row in rows], "names": set(others)}
+        for row in entry["rows"]:
+            for part in more:
+                row.pop(part, None)
+        for name in parts["names"]:
+            book.owner[name] = first
+
+
 def azure_cuts(book: Book, openai: Book, later: dict[str, Row]) -> None:
     """The retail meters are older than OpenAI's cut of the 5.6 models; Azure followed, as LiteLLM's list shows. Keep
     the meters as the price before, under the day of OpenAI's own row."""
@@ -279,9 +329,12 @@ def azure_cuts(book: Book, openai: Book, later: dict[str, Row]) -> None:
 
 def prepare(books: dict[str, Book], report: list[Disagreement]) -> None:
     """Rules that hold across lists, each with the page that states it."""
+    carry_tiers(books["gemini"])
     inherit(books["vertex"], books["gemini"], report, drop=("flex_", "fast"))
     inherit(books["vertex"], books["anthropic"], report, drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
+    bedrock_geographies(books["bedrock"])
+    bedrock_tiers(books["bedrock"])
     uplifts(books)
     azure_zones(books["azure"])
     short_names(books)
@@ -359,10 +412,10 @@ def inherit(
             elif claude_since(key) >= (4, 5):
                 row["uplift"] = {"*": "1.1"}
         names = set(entry["names"]) | {key}
-        if vertex is not None:
-            old = book.owner.get(key, key)
-            names |= set(vertex["names"]) | {old}
-            del book.models[old]
+        # of Claude the maker's row holds under each of its names: Vertex's own list knows some by another price
+        held = {book.owner.get(name) for name in (names if uplift_from is not None else (key,))}
+        for old in sorted(name for name in held if name in book.models):
+            names |= set(book.models.pop(old)["names"]) | {old}
         names.discard(key)
         book.models[key] = {"rows": rows, "names": names}
         for name in (*names, key):
@@ -421,6 +474,72 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
             book.owner[name] = key
 
 
+def bedrock_geographies(book: Book) -> None:
+    """A geographic profile that costs what the bare model costs is a name of it, so that it has the same tiers, steps
+    and history. What only the profile's row states is taken over first."""
+    for name in sorted(book.models):
+        scope, _, bare = name.partition(".")
+        key = book.owner.get(bare)
+        if scope not in ("us", "eu", "apac", "jp", "au", "ca") or key not in book.models or key == name:
+            continue
+        mine, theirs = book.models[key]["rows"], book.models[name]["rows"]
+        if "hand" in (mine[0].get("list"), theirs[0].get("list")) or not same_price(mine, theirs):
+            continue
+        if mine[current(mine)]["standard"].get("output") != theirs[current(theirs)]["standard"].get("output"):
+            continue
+        now, other = mine[current(mine)], theirs[current(theirs)]
+        if "steps" not in now and "steps" in other:
+            now["steps"] = deepcopy(other["steps"])
+        fill_tiers(now, other)
+        fold(book, bare, name)
+
+
+def bedrock_tiers(book: Book) -> None:
+    """Bedrock's flex tier costs half of the on-demand price and its priority tier 1.75 times as much, of each model
+    that has tiers (aws.amazon.com/bedrock/pricing): those for which a list knows one, and those of the announcement."""
+    for name, entry in book.models.items():
+        row = entry["rows"][-1]
+        if row.get("list") == "hand" or not row.get("standard", {}).get("input"):
+            continue
+        if "claude" in name or not (name in BEDROCK_TIERED or "flex" in row or "priority" in row):
+            continue
+        for cards in (row, *row.get("regions", {}).values()):
+            standard = cards.get("standard", {})
+            for tier, ratio in (("flex", Decimal("0.5")), ("priority", Decimal("1.75"))):
+                if tier not in cards and standard.get("input"):
+                    tokens = {m: p for m, p in standard.items() if m not in FEES and unit_of(m) == 1_000_000}
+                    cards[tier] = {m: text(Decimal(p) * ratio) for m, p in tokens.items()}
+
+
+BEDROCK_TIERED = frozenset(
+    (
+        "openai.gpt-oss-20b-1:0", "openai.gpt-oss-120b-1:0", "deepseek.v3-v1:0", "qwen.qwen3-32b-v1:0",
+        "qwen.qwen3-coder-480b-a35b-v1:0", "qwen.qwen3-coder-30b-a3b-v1:0", "qwen.qwen3-235b-a22b-2507-v1:0",
+        "amazon.nova-pro-v1:0", "amazon.nova-premier-v1:0",
+    )
+)  # fmt: skip
+"""aws.amazon.com/about-aws/whats-new/2025/11/amazon-bedrock-priority-flex-inference-service-tiers"""
+
+
+def carry_tiers(book: Book) -> None:
+    """A price that is announced for a later day has the tiers of today at their share of the ordinary price, where no
+    list says more of that day; its fees are those of today."""
+    for entry in book.models.values():
+        for before, row in pairwise(entry["rows"]):
+            if "hand" in (row.get("list"), before.get("list")) or row.get("from", "") <= CHECKED:
+                continue
+            standard, was = row["standard"], before["standard"]
+            for meter, price in was.items():
+                if meter in FEES:
+                    standard.setdefault(meter, price)
+            for tier in ("batch", "flex", "priority"):
+                if tier not in before or tier in row or not was.get("input") or not before[tier].get("input"):
+                    continue
+                ratio = Decimal(before[tier]["input"]) / Decimal(was["input"])
+                row[tier] = {m: text(Decimal(p) * ratio) for m, p in standard.items() if m not in FEES}
+                row["note"] = "tiers by their ratio in the row before it"
+
+
 def azure_zones(book: Book) -> None:
     """A data zone costs 10 % more than global in the EU and the US, 20 % in Asia Pacific; the retail meters, where they
     have a model, hold the published number (azure.microsoft.com/pricing/details/cognitive-services/openai-service)."""
@@ -437,6 +556,7 @@ def uplifts(books: dict[str, Book]) -> None:
     for entry in books["xai"].models.values():  # us.api.x.ai: docs.x.ai/developers/regions
         for row in entry["rows"]:
             row.setdefault("uplift", {"us": "1.1"})
+    older_snapshots(books["openai"])
     for name, entry in books["openai"].models.items():  # developers.openai.com/api/docs/guides/data-residency
         for row in entry["rows"]:
             if name.startswith(RELEASED_WITH_RESIDENCY) or "uplift" in row:
@@ -447,6 +567,26 @@ def uplifts(books: dict[str, Book]) -> None:
                 row.setdefault("uplift", {"us": "1.1"})
 
 
+def older_snapshots(book: Book) -> None:
+    """Residency costs more only for models released since RESIDENCY: an older snapshot under the name of a newer one
+    has a row of its own without the uplift."""
+    for key in sorted(book.models):
+        entry = book.models[key]
+        if not any("uplift" in row for row in entry["rows"]):
+            continue
+        for name in sorted((key, *entry["names"])):
+            dateless = without_date(name)
+            if dateless == name or name[len(dateless) + 1 :] >= RESIDENCY or name == key:
+                continue
+            entry["names"].discard(name)
+            rows = [{k: v for k, v in row.items() if k != "uplift"} for row in deepcopy(entry["rows"])]
+            if dateless in entry["names"]:
+                raise SystemExit(f"openai/{dateless}: has older snapshots than {key}")
+            book.models[name] = {"rows": rows, "names": set()}
+            book.owner[name] = name
+
+
+RESIDENCY = "2026-03-05"
 RELEASED_WITH_RESIDENCY = (
     "gpt-5.4", "gpt-5.5", "gpt-5.6", "gpt-6", "gpt-image-2", "gpt-realtime-2", "gpt-live-", "gpt-transcribe",
 )  # fmt: skip
@@ -462,10 +602,11 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
             if rows[number].get("list") != "hand":
                 for cards in rows[number].get("regions", {}).values():
                     fill_tiers(cards, {k: v for k, v in rows[number].items() if isinstance(v, dict)})
-                if number == len(rows) - 1:
+                later = rows[number + 1] if number + 1 < len(rows) else None
+                if later is None:
                     fill_step_tiers(rows[number])
-                complete(rows[number], rows[number + 1] if number + 1 < len(rows) else None)
-                fill_step_tiers(rows[number])
+                complete(rows[number], later)
+                fill_step_tiers(rows[number], later)
         models[key] = {}
         names = sorted(n for n in entry["names"] if n != key and n not in book.models)
         if names:
@@ -543,8 +684,12 @@ def main() -> None:
                     cuts[offer.model].setdefault("regions", {})[offer.region] = {
                         k: v for k, v in offer.rows[-1].items() if k != "uplift"
                     }
+            if offer.seller == "perplexity" and offer.model == "perplexity/sonar":
+                offer = replace(offer, model=f"perplexity/{offer.model}", names=set(), matches=None)
             book.add(offer, listed, offer.checked or args.checked, report)
     for seller, data in hand.items():
+        add_names(books[seller], data.get("same", {}))
+        add_apart(books[seller], data.get("apart", {}))
         add_history(books[seller], data.get("history", {}))
         add_patches(books[seller], data.get("patches", {}))
     azure_cuts(books["azure"], books["openai"], cuts)

@@ -63,6 +63,11 @@ MODELS = {
     "5.4": ("gpt-5.4", "gpt-5.4-2026-03-05"), "5.4 mini": ("gpt-5.4-mini", "gpt-5.4-mini-2026-03-17"),
     "5.4 nano": ("gpt-5.4-nano", "gpt-5.4-nano-2026-03-17"), "5.4 pro": ("gpt-5.4-pro", "gpt-5.4-pro-2026-03-05"),
     "5.5": ("gpt-5.5", "gpt-5.5-2026-04-23", "gpt-5.5-2026-04-24"),
+    "codex mini": ("codex-mini",), "grok-grok-3": ("grok-3",), "grok-grok-3-mini": ("grok-3-mini",),
+    "grok-grok-4": ("grok-4",), "grok-grok4-fast": ("grok-4-fast-reasoning", "grok-4-fast-non-reasoning"),
+    **dict.fromkeys(("35 turbo 16k 0125", "35 turbo16k 0125"), ("gpt-35-turbo-0125", "gpt-3.5-turbo-0125")),
+    **dict.fromkeys(("35 turbo 16k 1106", "35 turbo16k 1106"), ("gpt-35-turbo-1106", "gpt-3.5-turbo-1106")),
+    "35 turbo instruct": ("gpt-35-turbo-instruct", "gpt-35-turbo-instruct-0914"),
     "embedding 3 large": ("text-embedding-3-large",), "embedding 3 small": ("text-embedding-3-small",),
     "embedding ada": ("text-embedding-ada-002",), "ada": ("text-embedding-ada-002",),
 }  # fmt: skip

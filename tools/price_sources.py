@@ -50,6 +50,9 @@ def genai_offers(directory: Path) -> Iterator[Offer]:
             continue
         seller = SELLERS_OF_GENAI.get(provider.id, provider.id)
         for model in provider.models:
+            if seller == "openai" and model.id.startswith("gpt-oss"):
+                continue  # open weights that OpenAI itself does not sell: a router's price
+            fees_of = "anthropic" if "claude" in model.id else seller
             if not isinstance(model.prices, list):
                 dated = [(None, model.prices)]
             elif any(isinstance(p.constraint, TimeOfDateConstraint) for p in model.prices):
@@ -64,7 +67,7 @@ def genai_offers(directory: Path) -> Iterator[Offer]:
                 ]
             rows = []
             for start, prices in dated:
-                row = _genai_row(prices, seller)
+                row = _genai_row(prices, fees_of)
                 if row is not None:
                     rows.append({"from": start, **row} if start else row)
             if not rows:
@@ -75,7 +78,7 @@ def genai_offers(directory: Path) -> Iterator[Offer]:
                     start = getattr(variant.constraint, "start_date", None)
                     day = start.isoformat() if start else "9999"
                     row = [row for row in rows if row.get("from", "") <= day][-1]
-                    _add_variant(row, tier, variant.prices, seller)
+                    _add_variant(row, tier, variant.prices, fees_of)
             name = model.id.removeprefix("regional.")
             names: set[str] = set()
             clauses = model.match.or_ if isinstance(model.match, ClauseOr) else [model.match]
@@ -109,6 +112,8 @@ def _genai_card(prices: Any, seller: str) -> tuple[Card, dict[int, Card]]:
     steps: dict[int, Card] = {}
     for key, value in vars(prices).items():
         meter = _METER_OF_GENAI.get(key)
+        if meter == "web_search" and seller == "gemini":
+            meter = "grounding"
         if meter is None or value is None:
             continue
         if meter == "reasoning_apart" and seller != "perplexity":
@@ -136,7 +141,8 @@ def _add_variant(row: Row, tier: str, prices: Any, seller: str) -> None:
     for over, card in steps.items():
         step = by_step.get(over)
         if step is not None:
-            step[tier] = {**row[tier], **card}
+            left_out = {m: p for m, p in step["standard"].items() if m in row[tier] and m not in base}
+            step[tier] = {**row[tier], **left_out, **card}
 
 
 # model-prices (models.dev history) ----------------------------------------------------------------------------------
@@ -181,6 +187,9 @@ def model_prices_offers(path: Path) -> Iterator[Offer]:
             if len(rows) > 1 and rows[0]["from"] >= rows[1]["from"]:
                 del rows[0]["from"]  # the list learned of the model after a change it knows from elsewhere
             if rows:
+                if seller == "xai":  # the step starts at the threshold itself
+                    for step in (step for row in rows for step in row.get("steps", ())):
+                        step["over"] -= 1
                 name = model.removeprefix("thinkingmachines/").removeprefix("poolside/")
                 yield Offer(seller, name, rows, "https://github.com/wakamex/model-prices")
 

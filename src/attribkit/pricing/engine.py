@@ -36,6 +36,8 @@ _AZURE_ZONES = {
     **dict.fromkeys(("globalstandard", "global-standard", "globalbatch"), "global"),
     **{zone: f"datazone-{zone}" for zone in ("us", "eu", "apac")},
 }
+_AGENT_SONAR = "perplexity/perplexity/sonar"
+"""What Perplexity's Agent API calls "perplexity/sonar"; LiteLLM writes the chat API's "sonar" like that."""
 _multiply, _add = PRICES.multiply, PRICES.add
 _new = tuple.__new__
 
@@ -194,6 +196,8 @@ class PriceEngine:
         try:
             ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
             batch = batch or api == "batch"
+            if api == "responses" and provider == "perplexity" and model == "perplexity/sonar":
+                model = _AGENT_SONAR
             group = self.overrides.group(who) if self._conditional else None
             key = (provider, usage[4] or model, usage[5] or service_tier, region, usage[6], usage[7], batch, group)
             entry = self._entries.get(key)
@@ -507,7 +511,7 @@ def _with_stand_ins(prices: _Prices) -> _Prices:
 
 def _tier(tier: str | None, speed: str | None, batch: bool) -> str:
     if isinstance(tier, str):
-        tier = tier.lower()
+        tier = tier.lower().removeprefix("service_tier_")
         tier = TIERS.get(tier, tier)
     else:
         tier = "standard"

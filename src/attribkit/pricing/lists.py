@@ -118,6 +118,8 @@ _TIERS = ("batches", "flex", "priority", "balanced", "ultrafast", "decisions")
 _STEP = re.compile(r"_above_(\d+)k_tokens")
 _IMAGE = re.compile(r"(?P<quality>low|medium|high|standard|hd)/(?P<size>\d+-x-\d+)/(?P<model>.+)")
 """What LiteLLM writes before an image model: its price for one image of this quality and size."""
+_SIZE = re.compile(r"(\d+|max)-x-(\d+|max)/")
+"""A size without a quality, or in steps of sampling: no name of a model."""
 
 
 def litellm_offers(prices: Mapping[str, Any] | Path) -> Iterator[Offer]:
@@ -139,7 +141,7 @@ def litellm_offers(prices: Mapping[str, Any] | Path) -> Iterator[Offer]:
             if price is None or (quality == "standard" and "gpt-image" in model):
                 continue
             row = {"standard": {f"images_output:{quality}/{size}": price}}
-        if model is None or "x-" in model.partition("/")[0]:
+        if model is None or _SIZE.match(model):
             continue
         offer = Offer(seller, model, [row], entry.get("source") or "https://github.com/BerriAI/litellm", region=region)
         yield offer
@@ -148,6 +150,8 @@ def litellm_offers(prices: Mapping[str, Any] | Path) -> Iterator[Offer]:
 def _litellm_name(key: str, provider: str, seller: str) -> tuple[str | None, str | None]:
     region = None
     parts = key.split("/")
+    if seller == "perplexity" and parts[:2] == ["perplexity", "perplexity"]:
+        return key, None  # the Agent API's own model: without the prefix it has the name of another product
     if parts[0] in (provider, seller, "azure", "bedrock", "vertex_ai", "bedrock_mantle") and len(parts) > 1:
         parts = parts[1:]
     if seller == "azure" and parts[0] in ("eu", "us", "apac", "global", "global-standard", "us-gov"):

@@ -9,7 +9,7 @@ __all__ = ["candidates", "nearest", "profile_scope", "stated_region", "without_d
 _SCOPES = frozenset(("global", "us", "eu", "apac", "jp", "au", "ca", "us-gov"))
 _ROUTES = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global"))
 _VARIANTS = frozenset(("thinking", "extended", "beta", "exacto"))
-_ZONES = {"eu": "datazone-eu", "us": "datazone-us", "apac": "datazone-apac", "global": "global"}
+_ZONES = {"eu": "datazone-eu", "us": "datazone-us", "apac": "datazone-apac", "global": "global", "us-gov": "usgov"}
 """What LiteLLM writes before an Azure model (azure/eu/gpt-4o), to the deployment type."""
 
 

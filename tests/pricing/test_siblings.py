@@ -1,0 +1,138 @@
+"""What holds for one model of a family holds for its siblings: names, tiers, dates, regions, long prompts."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attribkit.pricing import catalog
+from attribkit.pricing.catalog import Catalog
+from attribkit.pricing.engine import PriceEngine
+
+MILLION = 1_000_000
+IN = {"prompt_tokens": MILLION, "completion_tokens": 0}
+OUT = {"prompt_tokens": 0, "completion_tokens": MILLION}
+CACHED = {"prompt_tokens": MILLION, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": MILLION}}
+HEARD = {"prompt_tokens": MILLION, "completion_tokens": 0, "prompt_tokens_details": {"audio_tokens": MILLION}}
+
+
+def usd(seller: str, model: str, usage: dict[str, Any], **asked: Any) -> str | None:
+    cost = PriceEngine.bundled().price(usage, provider=seller, model=model, **{"at": "2026-11-15", **asked})
+    return None if cost.usd is None else f"{cost.usd.normalize():f}"
+
+
+CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
+    # a name with "x-" in it is no size of an image
+    ("azure", "codex-mini", IN, {"region": "global"}, "1.5"),
+    ("azure", "azure/eu/codex-mini", IN, {}, "1.65"),
+    ("bedrock", "minimax.minimax-m2.1", IN, {"region": "eu-west-1"}, "0.36"),
+    # snapshots cost what their family costs; older ones what they cost themselves
+    ("openai", "gpt-4o-mini-transcribe-2025-12-15", HEARD, {}, "3"),
+    ("openai", "gpt-4o-mini-tts-2025-12-15", OUT, {}, "12"),
+    ("openai", "gpt-4o-audio-preview-2024-10-01", HEARD, {}, "100"),
+    ("openai", "gpt-4o-audio-preview-2024-12-17", HEARD, {}, "40"),
+    ("openai", "gpt-4o-realtime-preview-2024-10-01", HEARD, {}, "100"),
+    ("vertex", "claude-3-5-haiku@20241022", IN, {"region": "global", "at": "2025-06-01"}, "0.8"),
+    ("gemini", "gemini-2.5-flash-lite-preview-06-17", HEARD, {}, "0.5"),
+    # residency costs more only for models released since
+    ("openai", "gpt-realtime-mini-2025-10-06", IN, {"region": "eu"}, "0.6"),
+    ("openai", "gpt-realtime-2.1-mini", IN, {"region": "eu"}, "0.66"),
+    # before a cut
+    ("openai", "o3-2025-04-16", CACHED, {"at": "2025-05-20"}, "2.5"),
+    ("openai", "o3-2025-04-16", IN, {"at": "2025-05-20", "service_tier": "priority"}, None),
+    ("xai", "grok-4.20-reasoning-latest", OUT, {"at": "2026-04-10"}, "6"),
+    ("xai", "grok-4.20-non-reasoning", OUT, {"at": "2026-06-10"}, "2.5"),
+    ("bedrock", "us.openai.gpt-5.6-sol", OUT, {"at": "2026-08-01", "region": "us-east-1"}, "33"),
+    # tiers
+    ("gemini", "gemini-flash-latest", OUT, {"service_tier": "flex"}, "1.875"),
+    ("gemini", "gemini-flash-lite-latest", OUT, {"service_tier": "SERVICE_TIER_PRIORITY"}, "4.5"),
+    ("gemini", "gemini-3.6-flash", OUT, {"service_tier": "priority", "at": "2026-07-30"}, "13.5"),
+    ("gemini", "gemini-3.7-flash", OUT, {"batch": True, "at": "2027-01-02"}, "3.75"),
+    ("gemini", "gemini-4-argon", OUT, {"service_tier": "priority", "at": "2026-12-02"}, "36"),
+    ("openai", "computer-use-preview-2025-03-11", OUT, {"batch": True}, "6"),
+    ("bedrock", "amazon.nova-premier-v1:0", OUT, {"service_tier": "flex", "region": "us-east-1"}, "6.25"),
+    ("bedrock", "deepseek.v3-v1:0", OUT, {"service_tier": "priority", "region": "us-east-1"}, "2.94"),
+    ("bedrock", "us.anthropic.claude-3-7-sonnet-20250219-v1:0", OUT, {"batch": True, "region": "us-east-1"}, "7.5"),
+    ("mistral", "mistral-medium-3", CACHED, {"batch": True, "at": "2026-03-01"}, "0.02"),
+    # long prompts; what a tier does not discount, it does not discount there
+    ("openai", "gpt-5.6-cyber", IN, {}, "25"),
+    ("openai", "gpt-5.6-luna", IN, {"service_tier": "priority", "at": "2026-07-20"}, "4"),
+    ("bedrock", "openai.gpt-5.5", IN, {"region": "us-east-1"}, "11"),
+    ("bedrock", "anthropic.claude-sonnet-4-20250514-v1:0", IN, {"region": "us-east-1"}, "6"),
+    ("gemini", "gemini-2.5-pro", CACHED, {"batch": True}, "0.25"),
+    ("azure", "grok-4.3", OUT | {"prompt_tokens": MILLION}, {"region": "global"}, "7.5"),
+    ("xai", "grok-4.5", {"prompt_tokens": 200_000, "completion_tokens": 0}, {"at": "2026-07-10"}, "0.8"),
+    # regions
+    ("azure", "gpt-35-turbo-0125", IN, {"region": "eastus"}, "0.55"),
+    ("azure", "grok-3", IN, {"region": "datazone-eu"}, "3.3"),
+    ("azure", "azure/us-gov/gpt-5.1", IN, {}, "1.71875"),
+    # retired, and free
+    ("groq", "distil-whisper-large-v3-en", {"seconds": 3_600}, {"at": "2025-03-01"}, "0.02"),
+    ("bedrock", "anthropic.claude-v2", IN, {"at": "2024-06-01", "region": "us-east-1"}, "8"),
+    ("mistral", "open-mixtral-8x22b-2404", IN, {"at": "2024-06-01"}, "2"),
+    ("zai", "glm-4.7-flash", IN, {}, "0"),
+    # two products of one name, and what a seller does not sell
+    ("perplexity", "perplexity/sonar", OUT, {}, "1"),
+    ("perplexity", "perplexity/sonar", {"input_tokens": 0, "output_tokens": MILLION}, {"api": "responses"}, "2.5"),
+    ("openai", "gpt-oss-120b", IN, {}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seller", "model", "usage", "asked", "expected"), CASES, ids=[f"{n}-{case[1]}" for n, case in enumerate(CASES)]
+)
+def test_case(seller: str, model: str, usage: dict[str, Any], asked: dict[str, Any], expected: str | None) -> None:
+    if model.startswith("gpt-4o-mini-tts"):
+        assert usd(seller, model, usage, **asked) == usd(seller, "gpt-4o-mini-tts", usage, **asked) == expected
+    assert usd(seller, model, usage, **asked) == expected
+
+
+def rows(seller: str) -> list[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    data = json.loads((Path(catalog.__file__).with_name("data") / f"{seller}.json").read_text())
+    return [(model, entry, entry["rows"]) for model, entry in data["models"].items()]
+
+
+@pytest.mark.parametrize("seller", ["gemini", "vertex"])
+def test_an_announced_price_has_the_tiers_of_today(seller: str) -> None:
+    for model, _, dated in rows(seller):
+        announced = [row for row in dated if row.get("from", "") > Catalog.bundled().built and "standard" in row]
+        now = [row for row in dated if row not in announced][-1]
+        for row in announced:
+            assert {"batch", "flex", "priority"} & set(now) <= set(row), (model, row["from"])
+
+
+def test_every_name_of_claude_costs_on_vertex_what_its_maker_takes() -> None:
+    at = "2026-11-15"
+    for model, entry, _ in rows("anthropic"):
+        for name in (model, *entry.get("names", ())):
+            for usage in (IN, OUT):
+                theirs = usd("vertex", name, usage, region="global", at=at)
+                assert theirs in (None, usd("anthropic", name, usage, at=at)), name
+
+
+def test_a_geographic_profile_has_the_tiers_and_steps_of_the_model() -> None:
+    models = {model: dated for model, _, dated in rows("bedrock")}
+    for model, dated in models.items():
+        scope, _, bare = model.partition(".")
+        if scope not in ("us", "eu", "apac", "jp", "au") or bare not in models or "standard" not in models[bare][-1]:
+            continue
+        now, base = dated[-1], models[bare][-1]
+        if all(now["standard"].get(meter) == base["standard"].get(meter) for meter in ("input", "output")):
+            assert {"batch", "flex", "priority", "steps"} & set(base) <= set(now), model
+
+
+def test_a_step_has_the_tiers_of_its_row() -> None:
+    """A tier without a price for long prompts is left out only where no list and no rule states one."""
+    for seller in ("openai", "anthropic", "gemini", "vertex", "xai"):
+        for model, _, dated in rows(seller):
+            for row in dated:
+                for step in row.get("steps", ()):
+                    missing = {"batch", "flex"} & set(row) - set(step)
+                    assert not missing, (seller, model, row.get("from"), missing)
+                    for tier in {"batch", "flex", "priority"} & set(step):
+                        dearer, base = Decimal(step[tier]["input"]), Decimal(row.get(tier, row["standard"])["input"])
+                        assert dearer >= base, (seller, model, tier)

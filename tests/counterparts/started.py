@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -114,3 +116,44 @@ def litellm_proxy(upstream: str, folder: Path, **environ: str) -> Iterator[LiteL
     }
     with running(command, port, folder / "litellm.log", environ={**inherited, **told}, health="/health/readiness"):
         yield LiteLLM(f"http://127.0.0.1:{port}", rows)
+
+
+class ClickHouse(NamedTuple):
+    """A running ClickHouse engine behind its HTTP interface."""
+
+    url: str
+
+    def run(self, statement: str) -> str:
+        """Return what a statement answers, as text; fail with what ClickHouse says of a wrong one."""
+        try:
+            with urllib.request.urlopen(self.url, statement.encode(), timeout=60) as reply:
+                return str(reply.read().decode())
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{statement}\n{error.read().decode()}")
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Return the rows of a query, numbers of any size as text."""
+        form = "FORMAT JSONEachRow SETTINGS output_format_json_quote_decimals = 1"
+        return [json.loads(line) for line in self.run(f"{query}\n{form}").splitlines()]
+
+    def run_file(self, path: Path) -> list[str]:
+        """Run the statements of a file and return them."""
+        text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("--"))
+        statements = [part.strip() for part in text.split(";\n") if part.strip()]
+        statements = [statement.rstrip(";") for statement in statements]
+        for statement in statements:
+            self.run(statement)
+        return statements
+
+
+@contextlib.contextmanager
+def clickhouse(folder: Path) -> Iterator[ClickHouse]:
+    """Start the ClickHouse engine, with the tables of integrations/clickhouse."""
+    python = needed(INSTALLED / "clickhouse/bin/python", "the ClickHouse engine", "install_large.sh")
+    port = free_port()
+    command = [str(python), str(HERE / "clickhouse_server.py"), str(folder / "clickhouse"), str(port)]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    with running(command, port, folder / "clickhouse.log", environ=environ):
+        engine = ClickHouse(f"http://127.0.0.1:{port}")
+        engine.run_file(ROOT / "integrations/clickhouse/schema.sql")
+        yield engine

@@ -17,31 +17,39 @@ import pytest
 pytestmark = pytest.mark.counterpart
 HERE = Path(__file__).parent
 INSTALLED = Path(os.environ.get("ATTRIBKIT_COUNTERPARTS") or HERE.parents[1] / ".counterparts").resolve()
-PYTHON = INSTALLED / "instrumentors" / "bin" / "python"
 MODULES = {
     "otel-genai": "opentelemetry.instrumentation.genai.openai",
+    "otel-openai-v2": "opentelemetry.instrumentation.openai_v2",
     "openinference": "openinference.instrumentation.openai",
     "openllmetry": "opentelemetry.instrumentation.openai",
     "logfire": "logfire",
     "langfuse": "langfuse",
+    "openlit": "openlit",
 }
+OLDER = ("openlit", "otel-openai-v2")
+"""Those that do not stand on today's OpenAI SDK or GenAI utilities: in an environment of their own."""
+
+
+def python_of(name: str) -> Path:
+    return INSTALLED / ("instrumentors-older" if name in OLDER else "instrumentors") / "bin" / "python"
 
 
 @cache
-def has(module: str) -> bool:
-    """Tell whether a module is in the environment of the other instrumentors."""
-    if not PYTHON.exists():
+def has(name: str) -> bool:
+    """Tell whether an instrumentor is in its environment."""
+    python = python_of(name)
+    if not python.exists():
         return False
-    tried = subprocess.run([str(PYTHON), "-c", f"import {module}"], capture_output=True, check=False)
+    tried = subprocess.run([str(python), "-c", f"import {MODULES[name]}"], capture_output=True, check=False)
     return tried.returncode == 0
 
 
 def ran(name: str, order: str, undo: str) -> list[dict[str, Any]]:
-    if not has(MODULES[name]):
+    if not has(name):
         pytest.skip(f"{name} is not installed: run tests/counterparts/install.sh")
     source = str(HERE.parents[1] / "src")
     done = subprocess.run(
-        [str(PYTHON), "-W", "ignore", str(HERE / "with_another.py"), name, order, undo],
+        [str(python_of(name)), "-W", "ignore", str(HERE / "with_another.py"), name, order, undo],
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 from typing import Any
 
 from opentelemetry import trace
@@ -27,7 +28,6 @@ INSTRUMENTORS = {
     "otel-openai-v2": "opentelemetry.instrumentation.openai_v2:OpenAIInstrumentor",
     "openinference": "openinference.instrumentation.openai:OpenAIInstrumentor",
     "openllmetry": "opentelemetry.instrumentation.openai:OpenAIInstrumentor",
-    "openlit": "openlit.instrumentation.openai:OpenAIInstrumentor",
 }
 
 
@@ -69,9 +69,27 @@ def other(name: str, provider: Any, exporter: Any) -> tuple[Any, Any]:
         importlib.import_module("langfuse.openai")  # patches the SDK for good
 
         return (lambda: None), client.shutdown
+    if name == "openlit":
+        return _openlit, lambda: None  # takes nothing off again (1.45)
     module, _, found = INSTRUMENTORS[name].partition(":")
     instrumentor = getattr(importlib.import_module(module), found)()
     return (lambda: instrumentor.instrument(tracer_provider=provider)), instrumentor.uninstrument
+
+
+def _openlit() -> None:
+    """Put OpenLIT on for the OpenAI SDK alone, with a price list of this machine's: it would fetch one."""
+    import openlit
+    from openlit._instrumentors import MODULE_NAME_MAP
+
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as prices:
+        prices.write("{}")
+        prices.flush()
+        openlit.init(
+            pricing_json=prices.name,
+            disable_metrics=True,
+            capture_message_content=False,
+            disabled_instrumentors=[known for known in MODULE_NAME_MAP if known != "openai"],
+        )
 
 
 def main(name: str, order: str, undo: str) -> None:

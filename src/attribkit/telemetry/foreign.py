@@ -14,7 +14,7 @@ from typing import Any, Literal
 from attribkit.attribution import Attribution
 from attribkit.telemetry.names import INFERENCE_OPERATIONS, KINDS, OPERATION, SCOPE, operation_of
 
-__all__ = ["OpenSpans", "attributes_of", "is_inference", "scope_of"]
+__all__ = ["OpenSpans", "attributes_of", "is_call", "is_inference", "scope_of"]
 
 _FAMILY = re.compile(
     r"openai|anthropic|langchain|langgraph|litellm|llama|bedrock|genai|gen_ai|vertexai|mistral|cohere|groq|ollama"
@@ -153,7 +153,7 @@ class OpenSpans:
                 and (not trace_id or one.trace_id == trace_id)
                 and _agree(one.attribution, attribution)
                 and one.span.is_recording()
-                and _is_call(one.span)
+                and is_call(one.span)
             ]
             if not fitting:
                 return None
@@ -193,11 +193,15 @@ def _agree(span: Attribution, call: Attribution) -> bool:
     return span is call or set(span.fields) <= set(call.fields)
 
 
-def _is_call(span: Any) -> bool:
+def is_call(span: Any) -> bool:
+    """True for a span that is one model call, also where its instrumentor writes the attributes only at the end."""
     attributes = attributes_of(span)
     if operation_of(attributes) is not None:
         return is_inference(attributes)
-    return scope_of(span) == "openinference.instrumentation.langchain" and _is_openinference_model_run(span)
+    scope = scope_of(span)
+    if scope == "opentelemetry.util.genai.handler":  # 0.4b0, beneath opentelemetry-instrumentation-openai-v2
+        return getattr(span, "name", "").partition(" ")[0] in INFERENCE_OPERATIONS
+    return scope == "openinference.instrumentation.langchain" and _is_openinference_model_run(span)
 
 
 def _is_openinference_model_run(span: Any) -> bool:

@@ -16,7 +16,7 @@ from attribkit.cost import Cost
 from attribkit.money import usd_text
 from attribkit.telemetry import names, nesting
 from attribkit.telemetry.attributes import AttributionAttributes, put, text
-from attribkit.telemetry.foreign import OpenSpans, attributes_of, is_inference, scope_of
+from attribkit.telemetry.foreign import OpenSpans, attributes_of, is_call, scope_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
@@ -265,7 +265,7 @@ class CallSpans:
             return None
         here = trace.get_current_span()
         recording = here.is_recording()
-        if recording and scope_of(here) != names.SCOPE and is_inference(attributes_of(here)):
+        if recording and scope_of(here) != names.SCOPE and is_call(here):
             return self._stamp(here, attribution)
         open_spans = self.open_spans
         if open_spans is not None and open_spans.held:

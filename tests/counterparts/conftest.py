@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from counterparts.started import HERE, INSTALLED, free_port, needed, running
+from counterparts.started import HERE, INSTALLED, free_port, needed, rotel_collector, running
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +38,9 @@ def portkey_gateway(_portkey: str) -> Callable[[str], tuple[str, dict[str, str]]
 class Rotel:
     """A running collector, and what it has passed on."""
 
-    def __init__(self, http_url: str, grpc_url: str) -> None:
-        self.http_url = http_url
+    def __init__(self) -> None:
+        self.http_url = ""
         """OTLP over HTTP, without /v1/traces."""
-        self.grpc_url = grpc_url
         self._received: list[tuple[str, bytes]] = []
         self._arrived = threading.Condition()
 
@@ -88,10 +87,8 @@ def _value(value: Any) -> Any:
 @pytest.fixture
 def rotel(tmp_path: Path) -> Iterator[Rotel]:
     """Start a real collector that passes on, over OTLP, all that it is sent."""
-    agent = needed(INSTALLED / "rotel/rotel/rotel-agent", "rotel")
     receiver = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    http_port, grpc_port = free_port(), free_port()
-    collector = Rotel(f"http://127.0.0.1:{http_port}", f"http://127.0.0.1:{grpc_port}")
+    collector = Rotel()
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -112,16 +109,14 @@ def rotel(tmp_path: Path) -> Iterator[Rotel]:
     receiver.RequestHandlerClass = Receiver
     serving = threading.Thread(target=receiver.serve_forever, daemon=True)
     serving.start()
-    command = [str(agent), "start", "--otlp-http-endpoint", f"127.0.0.1:{http_port}", "--disable-batching"]
-    command += ["--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--exporter", "otlp"]
-    command += [
-        "--otlp-exporter-protocol",
-        "http",
-        "--otlp-exporter-endpoint",
-        f"http://127.0.0.1:{receiver.server_port}",
-    ]
+    settings = {
+        "ROTEL_EXPORTER": "otlp",
+        "ROTEL_OTLP_EXPORTER_PROTOCOL": "http",
+        "ROTEL_OTLP_EXPORTER_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}",
+    }
     try:
-        with running(command, http_port, tmp_path / "rotel.log"):
+        with rotel_collector(tmp_path, **settings) as url:
+            collector.http_url = url
             yield collector
     finally:
         receiver.shutdown()

@@ -157,3 +157,19 @@ def clickhouse(folder: Path) -> Iterator[ClickHouse]:
         engine = ClickHouse(f"http://127.0.0.1:{port}")
         engine.run_file(ROOT / "integrations/clickhouse/schema.sql")
         yield engine
+
+
+@contextlib.contextmanager
+def rotel_collector(folder: Path, **environ: str) -> Iterator[str]:
+    """Start rotel with the settings of integrations/collector, `environ` over them, and give its OTLP/HTTP URL."""
+    agent = needed(INSTALLED / "rotel/rotel/rotel-agent", "rotel")
+    here = ROOT / "integrations/collector"
+    lines = [line for line in (here / "rotel.env").read_text().splitlines() if line and not line.startswith("#")]
+    settings = dict(line.split("=", 1) for line in lines)
+    settings["ROTEL_OTLP_WITH_TRACE_PROCESSOR"] = str(here / settings["ROTEL_OTLP_WITH_TRACE_PROCESSOR"])
+    port = free_port()
+    settings["ROTEL_OTLP_HTTP_ENDPOINT"] = f"127.0.0.1:{port}"
+    settings["ROTEL_OTLP_GRPC_ENDPOINT"] = f"127.0.0.1:{free_port()}"
+    told = {**os.environ, **settings, **environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    with running([str(agent), "start", "--disable-batching"], port, folder / "rotel.log", environ=told):
+        yield f"http://127.0.0.1:{port}"

@@ -52,3 +52,36 @@ def test_who_a_call_is_for_and_what_it_cost_arrive_behind_the_collector(rotel: A
         assert record.usd is not None
         cost = [value for key, value in span["attributes"].items() if "cost" in key or "usd" in key]
         assert any(abs(float(value) - float(record.usd)) < 1e-12 for value in cost), span["attributes"]
+
+
+def test_a_gateways_span_gets_the_tenant_and_content_goes_no_further(rotel: Any) -> None:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{rotel.http_url}/v1/traces")))
+    tracer = provider.get_tracer("litellm")
+    who = {"tenant_id": 'a\'cme "q" Zürich', "workflow": "onboarding"}
+    written = {
+        "metadata.spend_logs_metadata": repr(who),
+        "gen_ai.input.messages": '[{"role": "user"}]',
+        "llm.openai.choices": "[]",
+        "metadata.requester_custom_headers": "{}",
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.response.finish_reasons": ["stop"],
+    }
+    tracer.start_span("litellm_request", attributes=written).end()
+    tracer.start_span("garbled", attributes={"metadata.spend_logs_metadata": "{'tenant_id': "}).end()
+    tracer.start_span("theirs", attributes={**written, "attribkit.tenant_id": "globex"}).end()
+    spans = {span["name"]: span["attributes"] for span in rotel.spans(3)}
+    provider.shutdown()
+    assert spans["litellm_request"] == {
+        "metadata.spend_logs_metadata": repr(who),
+        "attribkit.tenant_id": who["tenant_id"],
+        "attribkit.workflow": "onboarding",
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.response.finish_reasons": ["stop"],
+    }
+    assert spans["garbled"] == {"metadata.spend_logs_metadata": "{'tenant_id': "}
+    assert spans["theirs"]["attribkit.tenant_id"] == "globex"

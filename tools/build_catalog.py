@@ -34,7 +34,7 @@ from price_azure import azure_offers
 from price_sources import genai_offers, model_prices_offers
 
 from attribkit.pricing.catalog import FORMAT, check_shard
-from attribkit.pricing.lists import Offer, Row, litellm_offers, text
+from attribkit.pricing.lists import Offer, Row, both_groundings, litellm_offers, text
 from attribkit.pricing.meters import FEES, UNITS, unit_of
 from attribkit.pricing.names import without_date
 
@@ -225,7 +225,7 @@ def complete(row: Row, later: Row | None) -> None:
         for tier, card in scope.items():
             if tier in NOT_CARDS or tier in ("list", "standard") or not isinstance(card, dict):
                 continue
-            if not card.get("input") or not base.get("input"):
+            if not card.get("input") or not Decimal(base.get("input", 0)):
                 continue
             ratio = Decimal(card["input"]) / Decimal(base["input"])
             for meter, price in base.items():
@@ -338,6 +338,9 @@ def prepare(books: dict[str, Book], report: list[Disagreement]) -> None:
     uplifts(books)
     azure_zones(books["azure"])
     short_names(books)
+    transcriptions(books["mistral"])
+    grounding_fees(books["gemini"])
+    grounding_fees(books["vertex"])
 
 
 def short_names(books: dict[str, Book]) -> None:
@@ -519,6 +522,34 @@ BEDROCK_TIERED = frozenset(
     )
 )  # fmt: skip
 """aws.amazon.com/about-aws/whats-new/2025/11/amazon-bedrock-priority-flex-inference-service-tiers"""
+
+
+def transcriptions(book: Book) -> None:
+    """Mistral's transcription models are billed by the minute; the tokens that their replies state too cost nothing
+    (mistral.ai/pricing/api)."""
+    for entry in book.models.values():
+        for row in entry["rows"]:
+            for tier in ("standard", "batch"):
+                if set(row.get(tier, ())) == {"seconds"}:
+                    row[tier] |= {"input": "0", "output": "0"}
+
+
+def grounding_fees(book: Book) -> None:
+    """No tier and no step changes what Google's grounding costs (ai.google.dev/gemini-api/docs/pricing). What is free
+    of it each day or month is the project's, not the call's: no price here."""
+    for entry in book.models.values():
+        for row in entry["rows"]:
+            if row.get("list") == "hand" or "standard" not in row:
+                continue
+            said = {m: row["standard"][m] for m in ("grounding", "maps_grounding") if m in row["standard"]}
+            for scope in (row, *row.get("steps", ())):
+                for card in scope.values():
+                    if isinstance(card, dict):
+                        card.pop("grounding", None)
+                        card.pop("maps_grounding", None)
+            both_groundings(said)
+            if said:
+                row["fees"] = {**row.get("fees", {}), **said}
 
 
 def carry_tiers(book: Book) -> None:

@@ -143,14 +143,24 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_check_finds_models_without_a_price(folder: Path) -> None:
-    attribkit("report", folder=folder)
-    done = attribkit("prices", "check", folder=folder)
+    done = attribkit("prices", "check", folder=folder)  # rows that wait in the spool are looked at
     assert done.returncode == 1
     assert "house-model" in done.stdout and "not well: 1 kinds of calls without a price" in done.stdout
     (folder / "own.toml").write_text('[[price]]\nseller = "openai"\nmodel = "house-model"\ninput = "1"\noutput = "2"\n')
     done = attribkit("prices", "check", "--prices", "own.toml", "--json", folder=folder)
     assert done.returncode == 0 and json.loads(done.stdout)["gaps"] == []
-    assert attribkit("prices", "check", "--prices", "own.toml", "--max-age", "-1", folder=folder).returncode == 1
+    stale = attribkit("prices", "check", "--prices", "own.toml", "--max-age", "-1", folder=folder)
+    assert stale.returncode == 1 and "not well: the catalog is stale\n" in stale.stdout
+
+
+def test_check_asks_for_an_embedding_what_an_embedding_has(tmp_path: Path) -> None:
+    sink = LedgerSink(f"sqlite:///{tmp_path}/attribkit.db")
+    usage = Usage((("input", 1_000),))
+    for model in ("text-embedding-3-small", "text-embedding-9-huge"):
+        sink.finished(call(model, api="embeddings", usage=usage))
+    sink.close()
+    done = attribkit("prices", "check", "--json", folder=tmp_path)
+    assert [gap["model"] for gap in json.loads(done.stdout)["gaps"]] == ["text-embedding-9-huge"]
 
 
 def test_reprice_is_a_dry_run_first_and_a_figure_beside_the_rows_then(folder: Path) -> None:

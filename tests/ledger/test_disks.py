@@ -19,10 +19,13 @@ import pytest
 from ledger.made import record
 from ledger.processes import TESTS, ids_in, spools, start
 
+from attribkit.errors import LedgerUnwritable
 from attribkit.ledger import Question, open_ledger, writer
-from attribkit.ledger.lines import line_of
+from attribkit.ledger.lines import line_of, row_of
 from attribkit.ledger.open import collect_waiting, open_store
+from attribkit.ledger.sqlite import SqliteLedger
 from attribkit.ledger.writer import LedgerSink
+from attribkit.money import from_pico
 
 
 @pytest.fixture
@@ -187,6 +190,31 @@ def test_a_disk_that_turns_read_only(small_disk: Path) -> None:
     store = open_ledger(f"sqlite:///{small_disk}/costs.db", create=False)
     assert store.query(Question())[0].attempts == 3, "a ledger on a read-only disk can be read"
     store.close()
+
+
+def test_an_older_ledger_on_a_disk_that_turns_read_only(small_disk: Path) -> None:
+    url = f"sqlite:///{small_disk}/costs.db"
+    one = record()
+    store = SqliteLedger(f"{small_disk}/costs.db")
+    store.write([row_of(one)])
+    store._database.write(older)
+    store.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    store = open_ledger(url, create=False)
+    (group,) = store.query(Question(("tenant_id",)))
+    assert (group.attempts, from_pico(group.cost_pico)) == (1, one.cost.usd)
+    assert [row.call_id for row in store.records()] == [one.call_id] and store.repricings() == []
+    with pytest.raises(LedgerUnwritable, match="readonly"):
+        store.write([row_of(record())])  # into the copy, it would be lost
+    store.close()
+
+
+def older(connection: sqlite3.Connection) -> None:
+    """Leave the tables as version 1 had them."""
+    connection.execute("ALTER TABLE attribkit_calls DROP COLUMN charged_pico")
+    connection.execute("DROP TABLE attribkit_repricings")
+    connection.execute("DROP TABLE attribkit_figures")
+    connection.execute("UPDATE attribkit_schema SET version = 1")
 
 
 # What is found in a spool

@@ -146,18 +146,20 @@ def check(
     """Whether prices are fresh and cover every model in the ledger. Exit code 1 when they do not: for CI."""
     from attribkit.errors import LedgerError
     from attribkit.ledger.base import Question
-    from attribkit.ledger.open import open_store
+    from attribkit.ledger.open import collect_waiting, open_store
     from attribkit.reports.periods import instant, nanoseconds
     from attribkit.reports.price_gaps import price_gaps
 
     engine = engine_in_force(prices)
     age = engine.age_days(datetime.now(UTC))
     url = ledger or _settings().ledger
-    gaps, missing = [], None
+    gaps, missing, behind = [], None, None
     if isinstance(url, str):
         try:
-            store = open_store(url, create=False)
+            spool_dir = _settings().spool_dir
+            store = open_store(url, create=False, spool_dir=spool_dir)
             try:
+                behind = collect_waiting(store, url, spool_dir=spool_dir).behind
                 gaps = price_gaps(store, engine, Question(since_ns=nanoseconds(instant(since))))
             finally:
                 store.close()
@@ -177,7 +179,11 @@ def check(
         if gaps:
             shown = [[g.provider, g.model or "-", g.tier or "-", g.region or "-", str(g.calls), g.reason] for g in gaps]
             _table(["provider", "model", "tier", "region", "calls", "why there is no price"], shown)
-        print("all is well" if well else f"not well: {len(gaps)} kinds of calls without a price")
+        if behind:
+            print(f"not all calls were looked at: {behind}")
+        wrong = ["the catalog is stale"] if age > max_age else []
+        wrong += [f"{len(gaps)} kinds of calls without a price"] if gaps else []
+        print("all is well" if well else f"not well: {', '.join(wrong)}")
     if not well:
         raise typer.Exit(1)
 

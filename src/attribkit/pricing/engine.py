@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attribkit.cost import Cost, CostLine
 from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
 from attribkit.pricing.catalog import Catalog, Shard, instant
-from attribkit.pricing.meters import PRICES, STANDS_IN
+from attribkit.pricing.meters import FEES, PRICES, STANDS_IN
 from attribkit.pricing.names import candidates, nearest, profile_scope, stated_region
 from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS, Usage
@@ -437,6 +437,13 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
         at_list = None
     status, reason = ("priced", None) if usage[9] is None else ("estimated", usage[9])
     if not total and status == "priced":
+        if entry.list_prices is None and any(prices.values()):
+            billed = ", ".join(sorted(meter for meter, price in prices.items() if price and meter not in FEES))
+            return Cost.unknown(
+                f"the usage states nothing that {entry.name} is billed by ({billed})",
+                price_version=entry.version,
+                stated_usd=usage.stated_usd,
+            )
         status, reason = "free", "every meter of this call has a price of 0"
     return _new(
         Cost,

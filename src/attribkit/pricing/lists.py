@@ -23,6 +23,7 @@ __all__ = [
     "Offer",
     "Row",
     "amount",
+    "both_groundings",
     "contract_rows",
     "is_litellm",
     "litellm_catalog",
@@ -260,10 +261,20 @@ def litellm_catalog(data: Mapping[str, Any], *, built: str) -> dict[str, Any]:
             continue
         models = sellers.setdefault(offer.seller, {"models": {}})["models"]
         rows = [{"source": f"{offer.source} (by litellm)", "checked": built, **row} for row in offer.rows]
+        for row in rows:
+            both_groundings(row["standard"])
         models.setdefault(offer.model, {"rows": rows})
     if not sellers:
         raise PriceDataError("LiteLLM's list has no model with a price")
     return {"format": 1, "version": f"{built.replace('-', '.')}-litellm", "built": built, "sellers": sellers}
+
+
+def both_groundings(fees: Card) -> None:
+    """Complete the price of Google's grounding, which a list says once: up to Gemini 2.5 it is by the prompt (35 USD
+    for a thousand), later by the query."""
+    price = fees.get("grounding")
+    if price and "grounded_prompts" not in fees:
+        fees |= {"grounding": "0", "grounded_prompts": price} if price == "35" else {"grounded_prompts": "0"}
 
 
 def contract_rows(path: Path) -> dict[str, Any]:

@@ -49,6 +49,7 @@ UNITS: dict[str, int] = {
     "file_search": 1_000,
     "code_execution": 1_000,
     "grounding": 1_000,
+    "grounded_prompts": 1_000,
     "maps_grounding": 1_000,
     "live_search_source": 1_000,
 }
@@ -58,7 +59,7 @@ carry what its price depends on after a colon: "images_output:hd/1024x1792" is c
 FEES = frozenset(
     (
         "web_search", "web_search_preview", "x_search", "file_search", "code_execution", "code_session", "grounding",
-        "maps_grounding",
+        "grounded_prompts", "maps_grounding",
         "requests_low", "requests_medium", "requests_high", "search_queries", "live_search_source",
     )
 )  # fmt: skip

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -179,11 +179,28 @@ class SqliteDatabase:
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 connection.execute("PRAGMA synchronous = NORMAL")
                 connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LEFT}").fetchall()
+            elif mode.startswith("ro") and self._version(connection) < len(self._migrations):
+                connection = self._brought_up(connection)
+                return connection
             self._migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _brought_up(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        """Return a copy, in a file of its own that goes with the connection, of a database of an older version that
+        may not be written, brought up to this version. It can be read only: what is written would be lost."""
+        copy = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        try:
+            with closing(connection):
+                connection.backup(copy)
+            self._migrate(copy)
+            copy.execute("PRAGMA query_only = ON")
+        except BaseException:
+            copy.close()
+            raise
+        return copy
 
     def _mode(self, path: str) -> str:
         if os.path.exists(path) and not os.access(path, os.W_OK):

@@ -25,7 +25,8 @@ _ANTHROPIC_ONLY = ("cache_read_input_tokens", "cache_creation_input_tokens", "ca
 _LANGCHAIN_DETAILS = frozenset(
     ("cache_read", "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "audio", "reasoning")
 )
-_WRAPPERS = ("usage", "usageMetadata", "usage_metadata", "response", "message", "meta", "body")
+_WRAPPERS = ("usage", "usageMetadata", "usage_metadata", "response", "message", "meta", "body", "usage_info",
+             "amazon-bedrock-invocationMetrics")  # fmt: skip
 
 
 def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | None = None) -> Usage:
@@ -124,6 +125,7 @@ def _from_wrapper(payload: Mapping[str, Any], provider: str, api: str | None) ->
     model: str | None = None
     tier: str | None = None
     tools: Mapping[str, Any] = {}
+    grounded: Mapping[str, Any] = {}
     for _ in range(4):
         stated = payload.get("model") or payload.get("modelVersion") or payload.get("model_version")
         if isinstance(stated, str) and stated:
@@ -131,9 +133,13 @@ def _from_wrapper(payload: Mapping[str, Any], provider: str, api: str | None) ->
         tier = _stated_tier(payload) or tier
         if isinstance(output := payload.get("output"), list):
             tools = openai.tool_calls(output, payload.get("tools"))
+        if candidates := payload.get("candidates"):
+            grounded = gemini.grounding(candidates)
         reader = _reader_for(payload, provider, api)
         if reader is not None:
             usage = reader(payload)
+            if grounded and "grounding" not in payload:
+                usage = gemini.with_grounding(usage, grounded)
             if tools and "server_side_tool_usage_details" not in payload:
                 usage = openai.with_tools(usage, tools)
             return usage._replace(model=usage.model or model, tier=usage.tier or tier)

@@ -14,6 +14,7 @@ from attribkit.instrumentation.clients.opening import REFUSALS, InForce, begin, 
 from attribkit.instrumentation.patching import Patch
 from attribkit.instrumentation.streams import abandon_if_dropped, watch, watch_async
 from attribkit.pipeline import Operation, Pipeline
+from attribkit.usage.dialects.gemini import grounding
 
 __all__ = ["patches"]
 
@@ -40,8 +41,12 @@ def _facts(reply: Any) -> Reply:
     if type(reply) is not dict:
         return Reply(problem="the reply is not a JSON object")
     usage, model, response_id = reply.get("usageMetadata"), reply.get("modelVersion"), reply.get("responseId")
+    if type(usage) is not dict:
+        usage = None
+    elif found := grounding(reply.get("candidates")):
+        usage = {**usage, "grounding": found}
     return Reply(
-        usage if type(usage) is dict else None,
+        usage,
         model if type(model) is str else None,
         None,
         response_id if type(response_id) is str else None,

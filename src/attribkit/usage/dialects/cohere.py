@@ -18,10 +18,10 @@ def from_billed_units(payload: Mapping[str, Any]) -> Usage:
     if units is None:
         return NO_USAGE._replace(problems=tuple(problems))
     meters: Meters = []
+    pictures = ("image_tokens", "image_input") if units.get("image_tokens") else ("images", "images")
     for key, meter in (
         ("input_tokens", "input"),
-        ("images", "image_input"),
-        ("image_tokens", "image_input"),
+        pictures,  # Embed 4 bills the tokens of an image, Embed 3 the image
         ("output_tokens", "output"),
         ("search_units", "search_units"),
         ("classifications", "classifications"),

@@ -8,7 +8,7 @@ from typing import Any
 from attribkit.usage.counts import count, split_input, split_output, text_of, usage_of
 from attribkit.usage.model import Usage
 
-__all__ = ["from_generate_content"]
+__all__ = ["from_generate_content", "grounding", "with_grounding"]
 
 _CAMEL = (
     "promptTokenCount",
@@ -52,7 +52,8 @@ def from_generate_content(payload: Mapping[str, Any]) -> Usage:
 
     `promptTokenCount` includes the cached tokens; thoughts are outside the candidates and billed as output; tokens of
     tool results (`toolUsePromptTokenCount`) come on top of the prompt and are billed as input. `trafficType` names
-    the tier on Vertex, `serviceTier` on the Gemini API.
+    the tier on Vertex, `serviceTier` on the Gemini API. `grounding` is ours: what
+    `grounding` found in the reply.
     """
     names = _SNAKE if "prompt_token_count" in payload or "candidates_token_count" in payload else _CAMEL
     problems: list[str] = []
@@ -90,7 +91,48 @@ def from_generate_content(payload: Mapping[str, Any]) -> Usage:
         tier = _TIERS.get(getattr(tier, "value", tier) if not isinstance(tier, list | dict) else "")
     if tier is None:
         tier = text_of(payload, "serviceTier") or text_of(payload, "service_tier")
-    return usage_of(meters, problems, reasoning=thoughts, tier=tier)
+    usage = usage_of(meters, problems, reasoning=thoughts, tier=tier)
+    grounded = payload.get("grounding")
+    return with_grounding(usage, grounded) if isinstance(grounded, Mapping) else usage
+
+
+def grounding(candidates: Any) -> dict[str, int]:
+    """Return what the candidates of a reply say of Google's grounding, under the names of the meters; {} when nothing
+    was grounded.
+
+    Models up to Gemini 2.5 are billed by the prompt that got a source, later ones by the query; Google Maps by the
+    prompt. Which of them costs something is the model's price to say. A prompt for which no source was found is free.
+    """
+    found = {"grounding": 0, "grounded_prompts": 0, "maps_grounding": 0}
+    for candidate in candidates if isinstance(candidates, list | tuple) else ():
+        said = _either(candidate, "groundingMetadata", "grounding_metadata")
+        chunks = _either(said, "groundingChunks", "grounding_chunks")
+        if not isinstance(chunks, list | tuple) or not chunks:
+            continue
+        queries = _either(said, "webSearchQueries", "web_search_queries")
+        if any(_either(chunk, "web", "web") is not None for chunk in chunks):
+            found["grounded_prompts"] = 1
+            found["grounding"] += len(queries) if isinstance(queries, list | tuple) and queries else 1
+        if any(_either(chunk, "maps", "maps") is not None for chunk in chunks):
+            found["maps_grounding"] = 1
+    return {meter: quantity for meter, quantity in found.items() if quantity}
+
+
+def with_grounding(usage: Usage, found: Mapping[str, Any]) -> Usage:
+    """Return `usage` with the meters of `grounding`."""
+    problems = list(usage.problems)
+    more = [(meter, count(found, meter, problems)) for meter in ("grounding", "grounded_prompts", "maps_grounding")]
+    added = tuple((meter, quantity) for meter, quantity in more if quantity)
+    if len(problems) > len(usage.problems):
+        return usage._replace(known=False, problems=tuple(problems))
+    return usage._replace(meters=(*usage.meters, *added)) if added else usage
+
+
+def _either(part: Any, camel: str, snake: str) -> Any:
+    if not isinstance(part, Mapping):
+        return None
+    value = part.get(camel)
+    return part.get(snake) if value is None else value
 
 
 def _by_modality(payload: Mapping[str, Any], key: str, problems: list[str]) -> tuple[int, int, int, int]:

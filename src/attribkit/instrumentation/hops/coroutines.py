@@ -56,16 +56,17 @@ _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _running_loop = events._get_running_loop
 
+_When = tuple[int, int]
+"""A moment: how many scopes had been opened, and `context.opened_so_far()`."""
+
 
 class _Thread:
     """The open scopes of one thread."""
 
-    __slots__ = ("begun", "context", "ended", "fresh", "loop", "suspended")
+    __slots__ = ("context", "fresh", "loop", "suspended")
 
     def __init__(self) -> None:
         self.context = Context()
-        self.begun = self.ended = 0
-        """Garbage collections that this thread has begun and ended."""
         self.fresh: list[_Opening] = []
         """Those that were not suspended since they opened; the innermost is the last."""
         self.suspended = 0
@@ -73,57 +74,76 @@ class _Thread:
         """The loop that will say when the step under way has ended."""
 
 
-class _Opening:
-    """A scope while it is open. It is also the marker by which the youngest objects are told from older ones."""
+class _Mark:
+    """Stands among the youngest objects: what was made before it is told from what was made after it."""
 
-    __slots__ = ("body", "depth", "found", "fresh", "kept", "outside", "passed", "scope", "thread")
+    __slots__ = ("when",)
 
-    def __init__(self, scope: Scope, thread: _Thread) -> None:
+    def __init__(self, when: _When) -> None:
+        self.when = when
+
+
+class _Opening(_Mark):
+    """A scope while it is open."""
+
+    __slots__ = ("body", "depth", "foreign", "fresh", "mixed", "outside", "scope", "task", "thread")
+
+    def __init__(self, when: _When, scope: Scope, thread: _Thread, task: object) -> None:
+        self.when = when
         self.scope = scope
         self.thread = thread
+        self.task = task
+        """The task in whose step it opened."""
         self.depth = 0
-        """How many frames are recorded in it: its number. 0: it has none, or another tool records already."""
+        """How many frames are recorded in it: its number. 0: it has none."""
+        self.foreign = False
+        """True where another tool records."""
         self.body: _Body | None = None
         self.fresh = True
         """False once other tasks, or a scope without a number, may have made what cannot be told from its own."""
         self.outside = False
         """True where no loop was running in its thread when it opened."""
-        self.passed = -1
-        """The oldest generation that was collected meanwhile without all that was made having been noted; -1: none."""
-        self.kept = 1_000
-        self.found: list[weakref.ref[Any]] = []
-        """What a garbage collection has moved out of the youngest generation meanwhile."""
+        self.mixed = False
+        """True if a loop runs in it whose tasks may have other scopes."""
 
 
-_is_kind = frozenset((types.CoroutineType, types.AsyncGeneratorType, _Opening)).__contains__
-_kinds = functools.partial(map, _is_kind)
+_WORK = frozenset((types.CoroutineType, types.AsyncGeneratorType))
+_kinds = functools.partial(map, _WORK.union((_Opening, _Mark)).__contains__)
 _types = functools.partial(map, type)
 _held: dict[str, list[Any]] = {}
 _KEY = ("objects",)
 _CONTEXT = context.__name__
 
 
-def _find(generation: int) -> list[Any]:
-    """Return the coroutines, async generators and openings of a generation of objects, in order of birth.
+def _objects(generation: int) -> Iterable[Any]:
+    """Yield the coroutines, async generators and marks of a generation of objects, in order of birth.
 
     CPython appends an object to the youngest generation when it is made. None of the others may be held from one
     bytecode to the next: a tuple that another thread is making could not be finished
-    (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C: the list of objects is
-    put aside, taken twice, and gone, and no garbage collection, which would run Python, comes between.
+    (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C, whoever draws from
+    this: the list of objects is put aside, taken twice, and gone.
     """
+    return chain.from_iterable(
+        map(
+            compress,
+            map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
+            map(_kinds, map(_types, map(_held.pop, _KEY))),
+        )
+    )
+
+
+def _young_types() -> Iterable[type[Any]]:
+    """Yield the types of the youngest objects, in one call of C too, and in half the time."""
+    return map(type, chain.from_iterable(map(gc.get_objects, (0,))))
+
+
+def _find(generation: int) -> list[Any]:
+    """Return what `_objects` yields. No garbage collection, which would run Python, comes between."""
     if _HALF_MADE and gc.isenabled():
         most = gc.get_threshold()[0]
         if most and most - gc.get_count()[0] < _ROOM:
             gc.collect(0)
-    return list(
-        chain.from_iterable(
-            map(
-                compress,
-                map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
-                map(_kinds, map(_types, map(_held.pop, _KEY))),
-            )
-        )
-    )
+    return list(_objects(generation))
 
 
 class _Body:
@@ -140,18 +160,21 @@ class _Body:
 
 
 class _Made:
-    """An object that was made in a scope which has closed before it was started."""
+    """An object that was made in a scope and is started in another, or may be."""
 
-    __slots__ = ("frame", "kept", "line", "recorded", "scope", "work")
+    __slots__ = ("frame", "kept", "line", "opening", "recorded", "scope", "sure", "work")
 
     def __init__(
-        self, work: Any, frame: types.FrameType, scope: Scope | None, made: dict[int, _Made | _Body], recorded: int
+        self, work: Any, frame: types.FrameType, opening: _Opening | None, when: _When, made: dict[int, _Made | _Body]
     ) -> None:
         key = id(frame)
         self.frame = key
-        self.scope = scope
-        """None: unsure."""
-        self.recorded = recorded
+        self.opening = opening
+        """The one in which it was made, or may have been; None: any that was open then."""
+        self.scope: Scope | None = None
+        self.sure = False
+        self.recorded = when[1]
+        """`context.opened_so_far()` when it was made: a scope with a greater number was not open then."""
         self.kept = False
         """True for the root of a task that was created with a context of its creator's choice."""
         origin = getattr(work, "cr_origin", None)
@@ -159,9 +182,16 @@ class _Made:
 
         def gone(_: Any) -> None:
             if made.get(key) is self:
-                del made[key]
+                made.pop(key, None)
 
         self.work = weakref.ref(work, gone)
+
+    def belongs(self, opening: _Opening) -> None:
+        """It was made in `opening` for sure."""
+        own = opening.scope
+        self.scope = Scope(own.attribution, "carried", None, None, own.since)
+        self.sure = True
+        self.opening = None
 
 
 def _frame(work: Any) -> types.FrameType | None:
@@ -185,7 +215,12 @@ def _unstarted(work: Any) -> types.FrameType | None:
 
 
 class Coroutines:
-    """What `context.Origins` asks for. One an `instrument()`."""
+    """What `context.Origins` asks for. One an `instrument()`.
+
+    Objects are looked at whenever a scope opens, closes or is suspended, so that none which was made before can be
+    started in a scope that is opened later without its being known. A garbage collection moves them out of the
+    youngest generation meanwhile: what it moves is listed as it starts.
+    """
 
     def __init__(self, found: Callable[[], None]) -> None:
         """`found` is called when there are such objects."""
@@ -197,27 +232,54 @@ class Coroutines:
         self._free = list(_DEPTHS)
         self._fresh: dict[int, _Opening] = {}
         """The scopes of all threads that were not suspended since they opened."""
-        self._suspended = 0
-        self._begun = self._ended = self._collected = 0
-        """Garbage collections of all threads, and the generation of the latest."""
-        self._drifting: deque[tuple[int, weakref.ref[Any]]] = deque()
-        """Unsure objects of steps that are over, and when each was noted."""
-        self._settling = threading.RLock()
+        self._numbered: dict[int, _Opening] = {}
+        """Those that have a number, by it."""
+        self._suspended = self._foreign = 0
+        self._scopes = 0
+        """How many were opened."""
+        self._mark = _Mark((0, 0))
+        """What was made before it has been looked at."""
+        self._since: _When = (0, 0)
+        """The latest garbage collection: what is young now was made after it."""
+        self._begun: _When = (0, 0)
+        """When the garbage collection under way began."""
+        self._moving: list[Any] = []
+        self._moving_since: _When = (0, 0)
+        """What the garbage collection under way moves, or the latest has moved, and when the one before it was."""
+        self._types: list[type[Any]] = []
+        """The types of what is moved, where that is asked first."""
+        self._likely = True
+        """Whether there was work among what the latest garbage collection has moved."""
+        self._passing: _When | None = None
+        """Since when there is something of which the garbage collection under way has no list."""
+        self._passed: tuple[int, _When] | None = None
+        """The oldest generation into which objects have gone without a list, and since when they may be there."""
+        self._left = self._looked = 0
+        """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
+        self._under_way = -1
+        """The generation that is being collected; -1: none."""
+        self._noted: deque[tuple[_When, weakref.ref[Any]]] = deque()
+        """Objects that are to be looked at again, and when they were made."""
+        self._most = 1_000
+        self._sorting = threading.RLock()
+        self._busy = False
+        """True while this lock's holder takes what is noted apart: a garbage collection may come between."""
         self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
         self._reported: set[str] = set()
+        self._callback = self._collecting
 
     # -- on and off ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to watch scopes."""
-        gc.callbacks.append(self._collecting)
+        gc.callbacks.append(self._callback)
         context.remember_origins(self)
 
     def stop(self) -> None:
         """End it. What is under way runs on in the context of its consumer."""
         context.remember_origins(None)
-        if self._collecting in gc.callbacks:
-            gc.callbacks.remove(self._collecting)
+        if self._callback in gc.callbacks:
+            gc.callbacks.remove(self._callback)
         if _get_depth() in _OURS:
             _set_depth(0)
         self.made.clear()
@@ -243,29 +305,65 @@ class Coroutines:
 
     def _open(self, scope: Scope) -> _Opening:
         thread = self._thread()
-        opening = _Opening(scope, thread)
-        before = _get_depth()
-        if not before or before in _OURS:
-            depth = opening.depth = self._number()
-            if not depth:
-                opening.fresh = False
-                self._lose(thread)
-            _set_depth(depth or _UNSURE)
         loop = _running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        alone = not self._is_open()
+        if not alone:
+            if loop is not None:
+                self._end_step(thread, task)
+            self._sort(thread)
+        self._scopes += 1
+        opening = _Opening(self._moment(), scope, thread, task)
         if loop is None:
             opening.outside = True
         elif thread.loop is not loop:
             thread.loop = loop
-            loop.call_soon(self._suspend, thread, context=thread.context)
+            loop.call_soon(self._stepped, thread, context=thread.context)
+        if not alone:
+            for each in tuple(self._fresh.values()):
+                each.mixed = True
+            opening.mixed = True
+        before = _get_depth()
+        if not before or before in _OURS:
+            depth = self._number()
+            if depth:
+                opening.depth = depth
+                self._numbered[depth] = opening
+            else:
+                opening.fresh = False
+                self._lose(thread)
+            _set_depth(depth or _UNSURE)
+        else:
+            opening.foreign = True
+            self._foreign += 1
         if opening.fresh:
             thread.fresh.append(opening)
             self._fresh[id(opening)] = opening
-            if self._begun - thread.begun != self._ended - thread.ended:  # another thread is in the middle of one
-                opening.passed = max(opening.passed, self._collected)
         else:
             thread.suspended += 1
             self._suspended += 1
+        if alone:
+            if len(self._fresh) == 1 and not self._suspended and self._left == self._looked:
+                self._mark = opening  # whatever there is was made in no scope
+            else:  # another thread has opened one at the same time
+                self._sort(thread)
+        if gc.callbacks[-1] is not self._callback and self._under_way < 0:
+            self._be_last()
         return opening
+
+    def _end_step(self, thread: _Thread, task: object) -> None:
+        """Suspend the scopes of a thread if they were opened in the step of another task than the running one."""
+        if any(each.task is not task and not each.outside for each in thread.fresh):
+            self._suspend(thread)
+
+    def _be_last(self) -> None:
+        """Have no other callback between what is listed as a garbage collection starts and the collection."""
+        gc.callbacks.append(self._callback)
+        gc.callbacks.remove(self._callback)
+
+    def _is_open(self) -> bool:
+        """Return whether any scope is, or has been since it was looked at what was made."""
+        return bool(self._fresh) or self._suspended > 0 or self._left != self._looked
 
     def _number(self) -> int:
         """Return a number that no other open scope has and that the stack can hold, 0 when there is none."""
@@ -286,37 +384,39 @@ class Coroutines:
             thread = self._threads.own = _Thread()
         return thread
 
-    def _suspend(self, thread: _Thread) -> None:
-        """The step is over in which scopes were opened that are open still: from now on other tasks run meanwhile."""
+    def _stepped(self, thread: _Thread) -> None:
+        """The step is over in which scopes were opened that are open still."""
         thread.loop = None
-        for opening in thread.fresh:
-            young = [each for each in self._young(opening) if _unstarted(each) is not None]
-            self._drift([weakref.ref(each) for each in young if self._belongs(each, opening)])
-            self._drift(opening.found)
-            opening.found = []
         if thread.fresh:
-            for opening in self._lose(thread):
-                self._free_number(opening)
-            if _get_depth() in _OURS:
-                _set_depth(_UNSURE)
+            try:
+                self._suspend(thread)
+            except Exception as error:
+                faults.note("coroutines.suspend", error)
 
-    def _drift(self, refs: Iterable[weakref.ref[Any]]) -> None:
-        now = context.opened_so_far()
-        self._drifting.extend((now, ref) for ref in refs)
+    def _suspend(self, thread: _Thread) -> None:
+        """From now on other tasks run while the scopes of a thread are open."""
+        lost = tuple(thread.fresh)
+        self._sort(thread, lost=lost)
+        self._lose(thread)
+        for opening in lost:
+            self._free_number(opening)
+        if _get_depth() in _OURS:
+            _set_depth(_UNSURE)
 
-    def _lose(self, thread: _Thread) -> list[_Opening]:
-        """From now on it cannot be told what is made in the scopes of a thread that are open. Return those."""
+    def _lose(self, thread: _Thread) -> None:
+        """From now on it cannot be told what is made in the scopes of a thread that are open."""
         lost = thread.fresh
         thread.fresh = []
         for opening in lost:
             opening.fresh = False
+            opening.task = None
             self._fresh.pop(id(opening), None)
         thread.suspended += len(lost)
         self._suspended += len(lost)
-        return lost
 
     def _free_number(self, opening: _Opening) -> None:
         if opening.depth:
+            self._numbered.pop(opening.depth, None)
             heappush(self._free, opening.depth)
             opening.depth = 0
 
@@ -331,140 +431,233 @@ class Coroutines:
         thread = opening.thread
         body = opening.body
         if body is not None and self.made.get(body.frame) is body:
-            del self.made[body.frame]
+            self.made.pop(body.frame, None)
             if body.before is not None:
                 self.made[body.frame] = body.before
-        found = self._young(opening)
+        here = thread is self._thread()
+        if here:
+            loop = _running_loop()
+            if loop is not None:
+                self._end_step(thread, asyncio.current_task(loop))
+            if opening.fresh:
+                self._sort(thread)
+            else:  # nothing can be told of what was made in it, and whoever opens a scope next looks
+                self._left += 1
+        else:
+            self._sort(thread, lost=(opening,))
         if opening.fresh:
-            if opening.passed >= 0:
-                found += self._moved(opening)
             if opening in thread.fresh:
                 thread.fresh.remove(opening)
             self._fresh.pop(id(opening), None)
         else:
             thread.suspended -= 1
             self._suspended -= 1
-        if thread is self._thread() and _get_depth() in _OURS:
-            _set_depth((thread.fresh[-1].depth or _UNSURE) if thread.fresh else _UNSURE if thread.suspended else 0)
-        with self._settling:  # another thread may be about to settle what this one has made
-            if found or opening.found or self._drifting:
-                self._settle(opening, found)
-        self._free_number(opening)
+        if opening.foreign:
+            self._foreign -= 1
+        if here:
+            if _get_depth() in _OURS:
+                _set_depth((thread.fresh[-1].depth or _UNSURE) if thread.fresh else _UNSURE if thread.suspended else 0)
+            self._free_number(opening)  # another thread may record with it still
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
-    def _young(self, opening: _Opening) -> list[Any]:
-        """Return the coroutines and async generators that were made since `opening` and are still young."""
-        found = []
-        for each in reversed(_find(0)):
-            if each is opening:
-                break
-            if type(each) is not _Opening:
-                found.append(each)
-        return found
-
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
-        """Note the unstarted objects among the young before a garbage collection moves them on."""
+        """List what a garbage collection is about to move out of the youngest generation."""
         try:
-            thread = self._thread()
-            generation = info["generation"]
             if phase != "start":
-                if generation == 0 and self._suspended > thread.suspended:
-                    self._drift(_perhaps_unsure(_find(1)))  # what another thread made meanwhile
-                thread.ended += 1
-                self._ended += 1
+                self._collected(min(info["generation"] + 1, 2))
+                self._since = max(self._since, self._begun)
+                self._under_way = -1
                 return
-            self._collected = generation
-            thread.begun += 1
-            self._begun += 1
-            if self._fresh:
-                self._note_births(thread, generation)
-            if self._suspended:
-                self._drift(_perhaps_unsure(_find(0)))
+            self._begun = self._moment()
+            if not self._is_open():
+                return
+            looped = _running_loop() is not None
+            self._under_way = info["generation"]
+            if looped:
+                self._passing = self._one_program()
+                if self._passing is not None:
+                    return
+            self._moving_since = self._since
+            names = not (looped or self._likely or self._suspended or self._left != self._looked)
+            moving: list[Any] = []
+            found: Iterable[Any]
+            if names:
+                self._types, found = moving, _young_types()
+            else:
+                self._moving, found = moving, _objects(0)
         except Exception as error:
             faults.note("coroutines.collecting", error)
-
-    def _note_births(self, thread: _Thread, generation: int) -> None:
-        """Note what was made in the scopes that were not suspended; it is looked at when they close.
-
-        Another thread goes on meanwhile, and what it makes until its objects are moved is not noted. And where a whole
-        loop runs within a scope, much is made, and hardly anything is left when it closes. Such scopes look through the
-        older generations then.
-        """
-        young: list[Any] | None = None
-        looped = _running_loop() is not None
-        for opening in tuple(self._fresh.values()):
-            if opening.thread is not thread or (looped and opening.outside):
-                opening.passed = max(opening.passed, generation)
-                continue
-            if opening.passed >= 0:
-                opening.passed = max(opening.passed, generation)
-            if young is None:
-                young = _find(0)
-            start = next((place for place, each in enumerate(young) if each is opening), -1) + 1
-            opening.found += [weakref.ref(each) for each in young[start:] if type(each) is not _Opening]
-            if len(opening.found) > opening.kept:
-                opening.found = [ref for ref in opening.found if ref() is not None]
-                opening.kept = 2 * len(opening.found) + 1_000
-
-    def _moved(self, opening: _Opening) -> list[Any]:
-        """Return what was made in `opening` and is not young any more."""
-        older = (each for generation in range(1, min(opening.passed + 2, 3)) for each in _find(generation))
-        return [each for each in older if self._surely(each, opening)]
-
-    def _surely(self, work: Any, opening: _Opening) -> bool:
-        if type(work) is not types.CoroutineType or not opening.depth or _unstarted(work) is None:
-            return False
-        return _frames(work) == opening.depth
-
-    def _belongs(self, work: Any, opening: _Opening) -> bool:
-        """Return whether `work` was made in `opening`, as far as what was recorded with it tells."""
-        if type(work) is not types.CoroutineType:
-            return True
-        return not opening.depth or _frames(work) == opening.depth
-
-    def _settle(self, opening: _Opening, young: list[Any]) -> None:
-        """Remember what was not started of the objects that were made in `opening`, and of the unsure ones."""
-        candidates: list[tuple[int | None, Any]] = [(None, ref()) for ref in opening.found]
-        candidates += [(None, work) for work in young]
-        while self._drifting:
-            then, ref = self._drifting.popleft()
-            candidates.append((then, ref()))
-        driven: set[int] = set()
-        found: list[tuple[int, Any, types.FrameType, bool]] = []
-        now = context.opened_so_far()
-        for noted, work in candidates:
-            frame = None if work is None else _unstarted(work)
-            if frame is None or self._known(frame) is not None:
-                continue
-            if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
-                driven.add(id(frame.f_locals.get("inner")))
-                if context.has_scope(frame.f_locals.get("run")):
-                    continue
-            sure: bool | None = False if noted is not None else self._is_made_in(opening, work)
-            if sure is not None:
-                found.append((now if noted is None else noted, work, frame, sure))
-        if not found:
             return
-        self.idle = 0
-        self._found()
-        scope = Scope(opening.scope.attribution, "carried", None, None, opening.scope.since)
-        for recorded, work, frame, sure in found:
-            if id(work) not in driven:
-                self.made[id(frame)] = _Made(work, frame, scope if sure else None, self.made, recorded)
+        moving[:] = found  # the last thing: nothing is made between this and the collection
 
-    def _is_made_in(self, opening: _Opening, work: Any) -> bool | None:
-        """Return True for sure, False for perhaps, None for no."""
+    def _one_program(self) -> _When | None:
+        """Return when the only scopes that are open were opened, if a whole loop runs within them.
+
+        Much is made then, and hardly anything is left when they close: they look through the older generations.
+        """
+        fresh = self._thread().fresh
+        if not fresh or self._suspended or self._left != self._looked or len(fresh) != len(self._fresh):
+            return None
+        return fresh[0].when if all(each.outside and not each.mixed for each in fresh) else None
+
+    def _collected(self, generation: int) -> None:
+        """Note the objects that a garbage collection has moved into a generation."""
+        if self._passing is not None:
+            oldest, since = self._passed or (generation, self._passing)
+            self._passed = max(oldest, generation), since
+            self._passing = None
+            return
+        kinds = self._types
+        if kinds:
+            self._likely = not _WORK.isdisjoint(kinds)
+        else:
+            self._likely = any(type(each) in _WORK for each in self._moving)
+        if (kinds and self._likely) or (self._moving and gc.callbacks[-1] is not self._callback):
+            self._note_all(generation)
+        self._note_moved()
+        self._types = []
+
+    def _note_all(self, generation: int, when: _When = (0, 0)) -> None:
+        """Note what is in a generation. It is not known when it was made, unless it is said."""
+        found = _find(generation)
+        self._noted.extend([(when, weakref.ref(work)) for work in found if not isinstance(work, _Mark)])
+
+    def _moment(self) -> _When:
+        return self._scopes, context.opened_so_far()
+
+    def _note_moved(self) -> None:
+        """Note the objects that the latest garbage collection has moved."""
+        moving = self._moving
+        if moving:
+            since = self._moving_since
+            self._noted.extend([(when, weakref.ref(work)) for when, work in self._dated(moving, since)])
+            latest = max((_moment_of(each) for each in moving if isinstance(each, _Mark)), default=since)
+            if latest > self._since:  # a scope that was opened while the collection began
+                self._since = latest
+            if self._moving is moving:
+                self._moving = []
+            if len(self._noted) > self._most and self._sorting.acquire(blocking=False):
+                try:
+                    if not self._busy:
+                        self._forget()
+                finally:
+                    self._sorting.release()
+
+    def _forget(self) -> None:
+        """Drop what is gone or was started of what was noted."""
+        for _ in range(len(self._noted)):
+            when, ref = self._noted.popleft()
+            work = ref()
+            if work is not None and (_is_half_made(work) or _unstarted(work) is not None):
+                self._noted.append((when, ref))
+        self._most = 2 * len(self._noted) + 1_000
+
+    def _dated(self, objects: list[Any], since: _When) -> list[tuple[_When, Any]]:
+        """Return those that were not looked at yet, each with the latest moment at which it was surely not made yet.
+
+        `objects` are in order of birth, and what is not marked among them was made after `since`.
+        """
+        mark = self._mark
+        found: list[tuple[_When, Any]] = []
+        when = since
+        for each in objects:
+            if not isinstance(each, _Mark):
+                found.append((when, each))
+                continue
+            if each is mark:
+                found.clear()
+            when = max(when, _moment_of(each))
+        return found
+
+    def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
+        """Say to which scope each object belongs that was made and not started, as far as it can be told."""
+        with self._sorting:
+            left = self._left
+            mark, since = _Mark(self._moment()), self._since
+            young = _find(0)
+            if self._types:  # a garbage collection is under way
+                self._note_all(min(self._under_way + 1, 2))
+            if self._passing is not None:
+                self._note_all(min(self._under_way + 1, 2), self._passing)
+            while self._passed is not None:
+                (oldest, made), self._passed = self._passed, None
+                for generation in range(1, oldest + 1):
+                    self._note_all(generation, made)
+            self._note_moved()
+            candidates = self._dated(young, since)
+            self._mark = mark
+            if not candidates and not self._noted:
+                self._looked = left
+                return
+            due = left != self._looked
+            self._busy = True
+            for _ in range(len(self._noted)):
+                when, ref = self._noted.popleft()
+                work = ref()
+                if work is not None:
+                    candidates.append((when, work))
+            self._busy = False
+            driven: set[int] = set()
+            found: list[tuple[_When, Any, types.FrameType]] = []
+            for when, work in candidates:
+                if _is_half_made(work):
+                    self._noted.append((when, weakref.ref(work)))
+                    continue
+                frame = _unstarted(work)
+                if frame is None:
+                    continue
+                if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
+                    driven.add(id(frame.f_locals.get("inner")))
+                    if context.has_scope(frame.f_locals.get("run")):
+                        continue
+                found.append((when, work, frame))
+            for when, work, frame in found:
+                if id(work) not in driven:
+                    self._judge(when, work, frame, thread, lost, due=due)
+            self._looked = left
+
+    def _judge(
+        self, when: _When, work: Any, frame: types.FrameType, thread: _Thread, lost: tuple[_Opening, ...], *, due: bool
+    ) -> None:
+        """Remember where an object was made, unless no scope was open there. It is looked at again where a later
+        moment may tell."""
         coroutine = type(work) is types.CoroutineType
-        if not opening.fresh:
-            # the scopes of its thread that count as fresh still are suspended with it: their word comes a moment later
-            suspended = {_UNSURE, *(each.depth for each in opening.thread.fresh)}
-            return False if not coroutine or _frames(work) in suspended else None
-        if not self._belongs(work, opening):
-            return False if _frames(work) == _UNSURE else None
-        if coroutine and opening.depth:
-            return True
-        return not _others_make_work(coroutines=not opening.depth)
+        frames = _frames(work) if coroutine else 0
+        opening: _Opening | None
+        later = False
+        if frames in self._numbered:
+            opening = self._numbered[frames]
+            if opening.thread is thread and (not lost or opening.outside):
+                sure = not (opening.outside and opening.mixed and (lost or _running_loop() is not None))
+            else:
+                sure = False
+                later = opening not in lost
+            if when < opening.when or (opening.outside and not sure):  # the former: its number was another's before
+                opening, sure, later = None, False, False
+        elif frames == _UNSURE:
+            opening, sure = None, False
+        elif coroutine and not (frames and self._foreign):
+            return  # made in no scope of ours
+        else:
+            opening = thread.fresh[-1] if thread.fresh and thread.fresh[-1].when <= when else None
+            if not thread.fresh and not (due or self._suspended or len(self._fresh) > len(thread.fresh)):
+                return  # made where no scope was open
+            sure = opening is not None and not lost and not _others_make_work(coroutines=coroutine)
+            opening = opening if sure else None
+        known = self._known(frame)
+        if known is None:
+            self.idle = 0
+            self._found()
+            made = self.made[id(frame)] = _Made(work, frame, opening, when, self.made)
+        elif isinstance(known[0], _Made) and not known[0].sure and frames in self._numbered:
+            made = known[0]
+        else:
+            return
+        if sure and opening is not None:
+            made.belongs(opening)
+        elif later:
+            self._noted.append((when, weakref.ref(work)))
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -474,10 +667,11 @@ class Coroutines:
             if id(frame) in made:
                 known = self._known(frame)
                 if known is not None:
-                    return known
-            if id(frame.f_code) in stops:
-                return None
+                    driver = frame.f_back  # it may have been given a scope of its own since
+                    return None if driver is not None and id(driver.f_code) in context.DRIVES else known
             frame = frame.f_back
+            if frame is None or id(frame.f_code) in stops:
+                return None
         return None
 
     def _known(self, frame: types.FrameType) -> tuple[_Made | _Body, Any] | None:
@@ -506,9 +700,14 @@ class Coroutines:
             return Scope(own.attribution, own.hop, here.operation, found, own.since)
         scope = found.scope
         if scope is not None:
+            if here.since == scope.since and here.attribution == scope.attribution:
+                return here
             return Scope(scope.attribution, "carried", here.operation, found, scope.since)
         tenant = here.attribution.tenant_id
-        if tenant is not None and here.since <= found.recorded:
+        opening = found.opening
+        if tenant is not None and (
+            here.since <= found.recorded if opening is None else here.since == opening.scope.since
+        ):
             return here
         self._report(found)
         if tenant is None:
@@ -530,7 +729,7 @@ class Coroutines:
             frame = _frame(work)
             found = self.made.get(id(frame))
             if isinstance(found, _Made) and found.work() is work:
-                del self.made[id(frame)]
+                self.made.pop(id(frame), None)
 
     def _report(self, found: _Made) -> None:
         if found.line not in self._reported and len(self._reported) < 100:
@@ -560,7 +759,7 @@ class Coroutines:
         here = context.scope()
         if found is not None:
             there = self._of(found, here)
-            del self.made[found.frame]
+            self.made.pop(found.frame, None)
         elif kwargs.get("context") is None:
             there = self.resolved(here)
         else:
@@ -603,21 +802,13 @@ def _generator_body(frame: types.FrameType | None) -> types.FrameType | None:
     return None
 
 
-def _perhaps_unsure(works: list[Any]) -> list[weakref.ref[Any]]:
-    """Return those of some objects that may have been made in a scope that was suspended."""
-    found = []
-    for work in works:
-        kind = type(work)
-        if kind is types.AsyncGeneratorType:
-            perhaps = _unstarted(work) is not None
-        elif kind is types.CoroutineType:
-            unstarted = _unstarted(work) is not None
-            perhaps = _frames(work) == _UNSURE if unstarted else _HALF_MADE and work.cr_frame is None
-        else:
-            perhaps = False
-        if perhaps:
-            found.append(weakref.ref(work))
-    return found
+def _moment_of(mark: _Mark) -> _When:
+    """Return a mark's moment. Another thread may be making it just now."""
+    return getattr(mark, "when", (0, 0))
+
+
+def _is_half_made(work: Any) -> bool:
+    return _HALF_MADE and _frame(work) is None
 
 
 def _frames(work: Any) -> int:

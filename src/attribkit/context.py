@@ -8,7 +8,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sized
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
@@ -147,7 +147,7 @@ def in_force() -> Scope:
     Fields of an open scope win. Where scope and framework name different tenants, neither is certain: the result has
     no tenant, so that the call is recorded as unattributed rather than guessed.
     """
-    here = _current.get() if _origins is None else _origins.resolved(_current.get())
+    here = _here()
     for adopter in _adopters:
         found = adopter()
         if found:
@@ -218,13 +218,15 @@ class Origins(Protocol):
 
 
 _origins: Origins | None = None
+_foreign: Sized = ()
 _opened = 0
 
 
-def remember_origins(origins: Origins | None) -> None:
-    """Ask `origins` wherever a scope is opened, captured or used; None ends that."""
-    global _origins
-    _origins = origins
+def remember_origins(origins: Origins | None, foreign: Sized = ()) -> None:
+    """Tell `origins` of every scope, and ask it wherever one is opened upon another, captured or used, while `foreign`
+    is not empty. None ends that."""
+    global _origins, _foreign
+    _origins, _foreign = origins, foreign
 
 
 def opened_so_far() -> int:
@@ -234,7 +236,8 @@ def opened_so_far() -> int:
 
 def _here() -> Scope:
     """Return the scope that a new one is opened upon, or that is captured."""
-    return _current.get() if _origins is None else _origins.resolved(_current.get())
+    here = _current.get()
+    return _origins.resolved(here) if _foreign and _origins is not None else here
 
 
 def _inner(here: Scope, attribution: Attribution) -> Scope:
@@ -250,7 +253,7 @@ def _inner(here: Scope, attribution: Attribution) -> Scope:
 
 def placed(scope: Scope) -> Scope:
     """Return `scope` as one that comes in force where the running code is."""
-    return scope if _origins is None else _origins.placed(scope)
+    return _origins.placed(scope) if _foreign and _origins is not None else scope
 
 
 # -- opening a scope --------------------------------------------------------------------------------------------------

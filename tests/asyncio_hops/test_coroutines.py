@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import random
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -169,13 +170,95 @@ def test_fields_that_are_carried_win_over_where_it_was_made(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
+def test_a_scope_within_the_one_in_which_it_was_made(on: Any) -> None:
     async def main() -> None:
         with attribkit.attributed(tenant_id="acme"):
-            job = ask()
+            job, other, stream, own = ask(), ask(), answers(), ask()
             with attribkit.attributed(tenant_id="globex"):
                 task = asyncio.create_task(job)
+                assert await other == "acme"
+                assert await anext(stream) == "acme"
+                assert await ask() == "globex"
+            assert await own == "acme"
         assert await task == "acme"
+        await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
+    async def main() -> None:
+        job = ask()
+        with attribkit.attributed(tenant_id="globex"):
+            task = asyncio.create_task(job)
+        assert await task == "globex"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("awaited_before", [False, True])
+@pytest.mark.parametrize("collected", [False, True])
+@pytest.mark.parametrize("work", [ask, answers])
+def test_one_that_is_handed_on_while_its_scope_is_open(
+    on: Any, work: Callable[[], Any], collected: bool, awaited_before: bool
+) -> None:
+    """The scope in which it is started was opened later: it never runs for that one."""
+    handed: list[Any] = []
+    done = asyncio.Event()
+
+    async def maker() -> None:
+        with attribkit.attributed(tenant_id="acme"):
+            if awaited_before:
+                await asyncio.sleep(0)
+            handed.append(work())
+            if collected:
+                gc.collect(0)
+            await done.wait()
+
+    async def taker() -> None:
+        while not handed:
+            await asyncio.sleep(0)
+        with attribkit.attributed(tenant_id="globex"):
+            job = handed.pop()
+            assert await (job if asyncio.iscoroutine(job) else anext(job)) in ("acme", None)
+            assert tenant() == "globex"
+        done.set()
+
+    async def main() -> None:
+        await asyncio.gather(maker(), taker())
+
+    asyncio.run(main())
+
+
+def test_other_listeners_to_garbage_collections(on: Any) -> None:
+    """Another's callback that is added later comes before ours, so that nothing is made unseen in between."""
+    made_late: list[Any] = []
+
+    def late(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and not made_late:
+            made_late.append(ask())
+
+    async def main() -> None:
+        gc.callbacks.append(late)
+        try:
+            with attribkit.attributed(tenant_id="acme"):
+                gc.collect(0)
+            with attribkit.attributed(tenant_id="globex"):
+                assert await made_late.pop() == "acme"
+        finally:
+            gc.callbacks.remove(late)
+
+    asyncio.run(main())
+
+
+def test_an_async_generator_of_nobodys_runs_for_whoever_iterates_it(on: Any) -> None:
+    async def main() -> None:
+        stream = answers()
+        with attribkit.attributed(tenant_id="acme"):
+            with attribkit.attributed(feature="inner"):
+                pass
+            assert await anext(stream) == "acme"
+        await stream.aclose()
 
     asyncio.run(main())
 
@@ -265,8 +348,6 @@ def test_one_that_is_awaited_where_it_was_made_is_told(on: Any) -> None:
 
 
 def test_nothing_is_recorded_once_the_scopes_are_closed(on: Any) -> None:
-    import sys
-
     async def main() -> None:
         with attribkit.attributed(tenant_id="acme"):
             assert sys.get_coroutine_origin_tracking_depth() > 0
@@ -283,8 +364,6 @@ def test_nothing_is_recorded_once_the_scopes_are_closed(on: Any) -> None:
 
 
 def test_debug_mode_keeps_its_own_recording(on: Any) -> None:
-    import sys
-
     async def main() -> None:
         depth = sys.get_coroutine_origin_tracking_depth()
         jobs = made(ask, *WHO)
@@ -317,9 +396,15 @@ def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
         with lock:
             mine = [made.pop(rng.randrange(len(made))) for _ in range(min(len(made), 5))]
         for name, work in mine:
-            if rng.random() < 0.5:
+            chance = rng.random()
+            if chance < 0.5:
                 with attribkit.attributed(tenant_id=f"runner-{rng.random()}"):
                     await check(name, work)
+            elif chance < 0.7:
+                with attribkit.attributed(tenant_id=f"runner-{rng.random()}"):
+                    await asyncio.sleep(0)
+                    with attribkit.attributed(tenant_id=f"nested-{rng.random()}"):
+                        await check(name, work)
             else:
                 await asyncio.gather(check(name, work))
 
@@ -329,10 +414,15 @@ def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
             if rng.random() < 0.3:
                 await asyncio.sleep(0)
             objects = [ask() if rng.random() < 0.6 else answers() for _ in range(rng.randrange(4))]
+            early = rng.random() < 0.3
+            if early:
+                with lock:
+                    made.extend((name, each) for each in objects)
             if rng.random() < 0.3:
                 await asyncio.sleep(0)
-        with lock:
-            made.extend((name, each) for each in objects)
+        if not early:
+            with lock:
+                made.extend((name, each) for each in objects)
 
     async def looped(seed: int) -> None:
         rng = random.Random(seed)
@@ -352,10 +442,17 @@ def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
 
     threads = [threading.Thread(target=asyncio.run, args=(looped(seed),)) for seed in range(3)]
     threads += [threading.Thread(target=sync, args=(seed,)) for seed in range(10, 12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    often, seldom = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-5)
+    gc.set_threshold(100, 3, 3)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(often)
+        gc.set_threshold(*seldom)
 
     async def rest() -> None:
         while made:

@@ -3,7 +3,7 @@
 Neither kind of object has a context of its own: a task copies the context of whoever creates the task, and a body that
 is awaited or iterated runs in its consumer's. So a coroutine that was made in tenant A's scope and is gathered after it
 runs for nobody, and gathered under tenant B runs for B. Here such an object is found when the scope in which it was
-made closes, and its body runs in that scope wherever it is started.
+made closes, or another opens, and its body runs in that scope wherever it is started.
 
 Finding it has to be certain. While a scope is open its thread records where coroutines are made
 (`sys.set_coroutine_origin_tracking_depth`), and the number of frames recorded is the scope's own, so that the origin
@@ -273,7 +273,7 @@ class Coroutines:
     def start(self) -> None:
         """Begin to watch scopes."""
         gc.callbacks.append(self._callback)
-        context.remember_origins(self)
+        context.remember_origins(self, self.made)
 
     def stop(self) -> None:
         """End it. What is under way runs on in the context of its consumer."""
@@ -684,8 +684,6 @@ class Coroutines:
 
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
-        if not self.made:
-            return here
         innermost = self._innermost(sys._getframe(1))
         if innermost is None:
             return here
@@ -716,8 +714,6 @@ class Coroutines:
 
     def placed(self, scope: Scope) -> Scope:
         """Return `scope` as one that is opened in the body of the innermost foreign object on the stack."""
-        if not self.made:
-            return scope
         innermost = self._innermost(sys._getframe(1))
         if innermost is None or scope.origin is innermost[0]:
             return scope

@@ -10,7 +10,7 @@ from attribkit.attribution import Attribution
 from attribkit.cost import Cost
 from attribkit.usage.model import Usage
 
-__all__ = ["CallRecord", "CallStatus", "Hop", "LLMCall", "Reply"]
+__all__ = ["CallKind", "CallRecord", "CallStatus", "Hop", "LLMCall", "PlainCall", "Reply"]
 
 CallStatus = Literal["ok", "error", "cancelled", "abandoned", "rejected"]
 Hop = Literal["inherited", "carried", "adopted", "restored", "extracted", "none"]
@@ -98,3 +98,34 @@ class CallRecord(NamedTuple):
     def usd(self) -> Decimal | None:
         """The cost in USD, None when unpriced."""
         return self.cost.usd
+
+
+class CallKind:
+    """What many calls have in common whose cost is counts of tokens times unit prices."""
+
+    __slots__ = ("most_input", "prices", "record", "since", "text", "until")
+
+    def __init__(
+        self, record: CallRecord, prices: Mapping[str, Decimal], since: int, until: int, most_input: int | None
+    ) -> None:
+        self.record = record
+        """One of the calls; what it has of its own (ids, times, counts, amounts, attribution) says nothing here."""
+        self.prices = prices
+        """Meter -> USD per token. Empty where a cost is more than such products."""
+        self.since, self.until = since, until
+        """The prices hold for calls that start from one instant to before the other, in UTC nanoseconds."""
+        self.most_input = most_input
+        """The prices hold for at most so many input tokens; None: for any number."""
+        self.text: object = None
+        """What the one sink that takes plain calls writes for the kind."""
+
+
+class PlainCall(NamedTuple):
+    """A finished call of a kind whose cost nobody needs yet: the counts, and the kind with the unit prices."""
+
+    kind: CallKind
+    attribution: Attribution
+    own: tuple[str, str, int, int, int, int | None, str | None, int]
+    """Call id, operation id, retry depth, start, duration, time to the first chunk (as in CallRecord), the id of the
+    response, reasoning tokens."""
+    meters: tuple[tuple[str, int | Decimal], ...]

@@ -8,17 +8,17 @@ import weakref
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from time import perf_counter_ns, time_ns
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
 from attribkit import faults
 from attribkit.attribution import Attribution
-from attribkit.calls import CallRecord, CallStatus, Hop, LLMCall, Reply
+from attribkit.calls import CallKind, CallRecord, CallStatus, Hop, LLMCall, PlainCall, Reply
 from attribkit.cost import Cost
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.gateways.base import CallIds, Headers
 from attribkit.ids import new_id
-from attribkit.sinks import CallSpan, Sink, SpanSource
+from attribkit.sinks import CallSpan, PlainSink, Sink, SpanSource
 from attribkit.usage.model import NO_USAGE, Usage
 from attribkit.usage.read import read_usage
 
@@ -45,6 +45,10 @@ _NO_REPLY = Reply()
 _LOOK = 32
 """Chunks after which the size of a stream is looked at, at the earliest."""
 _ORDINARY_SPEEDS = (None, "standard")
+_PLAIN_USAGE = Usage()[2:]
+"""What a usage says beside its counts, when that is nothing."""
+_KINDS_KEPT = 4096
+_LONGEST_ID = 256
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError"})
 _TEXT_KEYS = frozenset({"content", "text", "input", "prompt", "instructions", "arguments", "output", "system"})
 
@@ -71,7 +75,37 @@ class Matcher(Protocol):
     def match(self, url: str) -> Route | None: ...
 
 
+class Rate(Protocol):
+    """What `pricing.engine.Rate` says."""
+
+    @property
+    def prices(self) -> Mapping[str, Decimal]: ...
+    @property
+    def since(self) -> int: ...
+    @property
+    def until(self) -> int: ...
+    @property
+    def most_input(self) -> int | None: ...
+    @property
+    def cost(self) -> Cost: ...
+
+
 class Prices(Protocol):
+    kinds: dict[Any, CallKind]
+    """What the pipeline has found of kinds of calls; another dict when the prices are others."""
+
+    def rate(
+        self,
+        *,
+        provider: str | None,
+        model: str | None,
+        api: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+        batch: bool = False,
+        at: int,
+    ) -> Rate: ...
+
     def cost(
         self,
         usage: Usage,
@@ -136,6 +170,8 @@ class Pipeline:
         self.prices = prices
         self.spans = spans
         self.sinks = sinks
+        self._plain, self._listening = _takers(sinks)
+        """The one sink, if it needs no cost at once, and what tells whether others that do would look at the call."""
         self.guard = guard
         self.tiers = tiers
         self.require = require
@@ -163,7 +199,7 @@ class Pipeline:
             self._targets[url] = found
         return found
 
-    def begin(self, call: LLMCall, attribution: Attribution, hop: Hop, *, wait: bool = True) -> Operation:
+    def begin(self, call: LLMCall, attribution: Attribution, hop: Hop, wait: bool = True) -> Operation:
         """Start an operation: all that is decided before the wire.
 
         Raises AttributionRequired (with `on_missing="reject"`) and BudgetExceeded; both are recorded as rejected.
@@ -292,9 +328,7 @@ class Pipeline:
 class Attempt:
     """One request on the wire."""
 
-    http_status: int | None = None
-    error: str | None = None
-    first_chunk_ns: int | None = None
+    __slots__ = ("begun", "call_id", "error", "first_chunk_ns", "headers", "http_status", "number", "started_ns")
 
     def __init__(self, call_id: str, number: int, started_ns: int, begun: int, headers: Headers) -> None:
         self.call_id = call_id
@@ -303,31 +337,18 @@ class Attempt:
         self.begun = begun
         self.headers = headers
         """What to set on the request, where the user has not set it."""
+        self.http_status: int | None = None
+        self.error: str | None = None
+        self.first_chunk_ns: int | None = None
 
 
 class Operation:
     """One model call, with all its attempts. It closes exactly once: finished, failed, rejected or abandoned."""
 
-    body: dict[str, Any] | None = None
-    """Top-level fields to set in the JSON body, None when it stays as it is."""
-    reservation: object | None = None
-    span: CallSpan | None = None
-    attempt: Attempt | None = None
-    added: Headers = ()
-    """The headers that are ours on the request under way; one that the user had set is not among them."""
-    reply_headers: Mapping[str, str] | None = None
-    """The headers of the reply, where the gateway says something of its own there."""
-    later: str | None = None
-    """Why the reply itself costs nothing: the work goes on after it, and is charged when its end is seen."""
-    spent = False
-    """True where the call was over before a budget could be asked: it is counted all the same."""
-    watched: object | None = None
-    """A weak reference that the client patch keeps as long as the operation lives."""
-    closed = False
-    waits = False
-    """True until `admitted()`: a budget's answer is still to be waited for."""
-    _attempts = 0
-    _seen: Any = None
+    # Slots, all set at once: a default that stands in the class costs ten times as much to read.
+    __slots__ = ("__weakref__", "_attempts", "_generation", "_key", "_seen", "added", "attempt", "attribution", "body",
+                 "call", "closed", "hop", "later", "operation_id", "pipeline", "reply_headers", "reservation", "span",
+                 "spent", "target", "waits", "watched")  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, call: LLMCall, attribution: Attribution, hop: Hop, target: Target) -> None:
         self.pipeline = pipeline
@@ -336,6 +357,26 @@ class Operation:
         self.hop: Hop = hop
         self.target = target
         self.operation_id = new_id()
+        self.body: dict[str, Any] | None = None
+        """Top-level fields to set in the JSON body, None when it stays as it is."""
+        self.reservation: object | None = None
+        self.span: CallSpan | None = None
+        self.attempt: Attempt | None = None
+        self.added: Headers = ()
+        """The headers that are ours on the request under way; one that the user had set is not among them."""
+        self.reply_headers: Mapping[str, str] | None = None
+        """The headers of the reply, where the gateway says something of its own there."""
+        self.later: str | None = None
+        """Why the reply itself costs nothing: the work goes on after it, and is charged when its end is seen."""
+        self.spent = False
+        """True where the call was over before a budget could be asked: it is counted all the same."""
+        self.watched: object | None = None
+        """A weak reference that the client patch keeps as long as the operation lives."""
+        self.closed = False
+        self.waits = False
+        """True until `admitted()`: a budget's answer is still to be waited for."""
+        self._attempts = 0
+        self._seen: Any = None
         self._generation = _generation
         self._key = [None]  # taken by the one that closes the operation
 
@@ -466,10 +507,75 @@ class Operation:
         """Close with a whole reply."""
         if self._close():
             try:
-                usage, cost = self._priced(reply)
+                usage = None
+                sink = self.pipeline._plain
+                if sink is not None and self.span is None and self.reservation is None and not self.spent:
+                    usage = self._usage(reply)
+                    if self._hand_on(sink, reply, usage):
+                        return
+                usage, cost = self._priced(reply, usage=usage)
                 self._end("ok", reply, usage, cost)
             except Exception as error:
                 faults.note("pipeline.finish", error)
+
+    def _hand_on(self, sink: PlainSink, reply: Reply, usage: Usage) -> bool:
+        """Give a call whose cost is counts times unit prices to `sink`, which leaves the products to whoever moves its
+        rows; False for any other call, or when someone needs the cost now."""
+        attempt, pipeline = self.attempt, self.pipeline
+        client, provider, api, _, asked_model, stream, body, _, batch, region = self.call
+        _, model, tier, response_id, status, _, _, _, estimated = reply
+        if attempt is None or usage[2:] != _PLAIN_USAGE or status is not None or estimated is not None:
+            return False
+        if self.later is not None or self.reply_headers is not None or attempt.http_status is not None:
+            return False
+        if response_id is not None and len(response_id) > _LONGEST_ID:
+            return False
+        for listening in pipeline._listening:
+            if listening():
+                return False
+        asked = body.get("service_tier") if body is not None else None
+        if asked is not None or self.body is not None:
+            asked = self._asked_tier()
+        started, kinds = attempt.started_ns, pipeline.prices.kinds
+        key = client, provider, api, asked_model, stream, batch, region, self.target, asked, model, tier, self.hop
+        kind = kinds.get(key)
+        if kind is None or not kind.since <= started < kind.until:
+            kind = self._kind(reply, usage, attempt)
+            if len(kinds) >= _KINDS_KEPT:
+                kinds.clear()
+            kinds[key] = kind
+        prices, meters = kind.prices, usage[0]
+        for meter, _ in meters:
+            if meter not in prices:
+                return False
+        if kind.most_input is not None and usage.input_tokens > kind.most_input:
+            return False
+        own = (
+            attempt.call_id,
+            self.operation_id,
+            attempt.number,
+            started,
+            perf_counter_ns() - attempt.begun,
+            attempt.first_chunk_ns,
+            response_id,
+            usage[1],
+        )
+        sink.plain(_new(PlainCall, (kind, self.attribution, own, meters)))
+        return True
+
+    def _kind(self, reply: Reply, usage: Usage, attempt: Attempt) -> CallKind:
+        call = self.call
+        rate = self.pipeline.prices.rate(
+            provider=call.provider or None,
+            model=reply.model or call.model,
+            api=call.api,
+            service_tier=reply.service_tier,
+            region=call.region,
+            batch=call.batch,
+            at=attempt.started_ns,
+        )
+        record = self._record(attempt, "ok", usage, rate.cost, reply)
+        return CallKind(record, rate.prices, rate.since, rate.until, rate.most_input)
 
     def abandon(self, reply: Reply, status: CallStatus = "abandoned", error: str | None = None) -> None:
         """Close a stream that was not read to its end: what it cost is estimated unless usage was seen."""
@@ -557,13 +663,18 @@ class Operation:
             return Cost.free("the request never reached the host")
         return Cost.unknown("no reply arrived; the provider may have billed it")
 
-    def _priced(self, reply: Reply, *, cut: bool = False) -> tuple[Usage, Cost]:
+    def _usage(self, reply: Reply) -> Usage:
+        call = self.call
+        return read_usage(reply.usage, provider=call[1] or call[0], api=call[2])
+
+    def _priced(self, reply: Reply, *, usage: Usage | None = None, cut: bool = False) -> tuple[Usage, Cost]:
         """Return usage and cost. A fault of ours in either leaves the row with an explicit "unpriced"."""
-        call, usage = self.call, NO_USAGE
+        call = self.call
         if self.later is not None:
-            return usage, Cost.free(self.later)
+            return NO_USAGE, Cost.free(self.later)
         try:
-            usage = read_usage(reply.usage, provider=call.provider or call.client, api=call.api)
+            if usage is None:
+                usage = self._usage(reply)
             if not usage.known and cut:
                 usage = self._estimate(reply)
             elif reply.estimated is not None:
@@ -583,7 +694,7 @@ class Operation:
             )
         except Exception as fault:
             faults.note("pricing", fault)
-            return usage, Cost.unknown(f"a fault of attribkit's own in pricing: {type(fault).__name__}")
+            return usage or NO_USAGE, Cost.unknown(f"a fault of attribkit's own in pricing: {type(fault).__name__}")
         return usage, cost if self.reply_headers is None else self._with_stated(cost, self.reply_headers)
 
     def _with_stated(self, cost: Cost, headers: Mapping[str, str]) -> Cost:
@@ -640,13 +751,8 @@ class Operation:
         call, span, target = self.call, self.span, self.target
         client, provider, api, _, model, stream, body, _, batch, region = call
         usage_model, served_tier = usage.model, reply.service_tier
-        route, asked, gateway_id = target.route, None, None
-        if body is not None:
-            asked = body.get("service_tier")
-            if self.body is not None:
-                asked = self.body.get("service_tier", asked)
-            if type(asked) is not str:
-                asked = None
+        route, gateway_id = target.route, None
+        asked = None if body is None else self._asked_tier()
         if not provider:
             provider = cost.priced_as.split("/", 1)[0] if cost.priced_as else client
         if self.reply_headers is not None and route is not None:
@@ -686,12 +792,29 @@ class Operation:
             ),
         )
 
+    def _asked_tier(self) -> str | None:
+        """Return the service tier that the body asks for as it leaves."""
+        asked = None if self.call.body is None else self.call.body.get("service_tier")
+        if self.body is not None:
+            asked = self.body.get("service_tier", asked)
+        return asked if type(asked) is str else None
+
     def _write(self, record: CallRecord) -> None:
         for sink in self.pipeline.sinks:
             try:
                 sink.finished(record)
             except Exception as fault:
                 faults.note(f"{type(sink).__name__}.finished", fault)
+
+
+def _takers(sinks: tuple[Sink, ...]) -> tuple[PlainSink | None, tuple[Callable[[], bool], ...]]:
+    """Return the sink that takes calls before their cost is worked out, None where there is none or not all the others
+    can say that they do not listen; and what asks those."""
+    plain = [sink for sink in sinks if hasattr(sink, "plain")]
+    others = [getattr(sink, "listening", None) for sink in sinks if sink not in plain]
+    if len(plain) != 1 or None in others:
+        return None, ()
+    return cast(PlainSink, plain[0]), tuple(each for each in others if each is not None)
 
 
 def _left(guard: Guard, done: Any) -> None:

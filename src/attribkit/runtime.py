@@ -18,6 +18,7 @@ import wrapt
 from attribkit import context, faults
 from attribkit import settings as _settings
 from attribkit.budgets.open import budget_url, place_of, read_budgets
+from attribkit.calls import CallKind
 from attribkit.cost import Cost
 from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
@@ -34,7 +35,7 @@ from attribkit.usage.model import Usage
 if TYPE_CHECKING:
     from attribkit.budgets.guard import BudgetGuard
     from attribkit.budgets.notices import Notice
-    from attribkit.pricing.engine import PriceEngine
+    from attribkit.pricing.engine import PriceEngine, Rate
     from attribkit.pricing.source import PriceSource, Refresher
 
 __all__ = ["Report", "Runtime", "active", "instrument", "uninstrument"]
@@ -71,6 +72,7 @@ class _Prices:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine: PriceEngine | None = None
+        self.kinds: dict[Any, CallKind] = {}
         self._refresher: Refresher | None = None
         self._source: PriceSource | None = None
         if settings.price_source is not None:
@@ -92,6 +94,7 @@ class _Prices:
     def _take(self, engine: PriceEngine) -> None:
         self._engine = engine
         self.cost = engine.cost  # type: ignore[method-assign, assignment]
+        self.kinds = {}  # what was found by the engine before is of its prices
 
     def start(self) -> None:
         """Keep the prices of a source fresh, on a thread of its own; in a forked child too."""
@@ -116,6 +119,9 @@ class _Prices:
 
     def cost(self, usage: Usage, **facts: Any) -> Cost:
         return self.engine().cost(usage, **facts)
+
+    def rate(self, **facts: Any) -> Rate:
+        return self.engine().rate(**facts)
 
     def ceiling(self, **facts: Any) -> Decimal | None:
         return self.engine().ceiling(**facts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from attribkit.attribution import Attribution
-from attribkit.calls import CallRecord, LLMCall
+from attribkit.calls import CallRecord, LLMCall, PlainCall
 
-__all__ = ["CallSpan", "Sink", "SpanSource"]
+__all__ = ["CallSpan", "PlainSink", "Sink", "SpanSource"]
 
 
 class Sink(Protocol):
@@ -15,6 +15,13 @@ class Sink(Protocol):
 
     def finished(self, record: CallRecord) -> None:
         """Take one attempt; when this returns, the record is safe as far as this sink promises."""
+
+
+class PlainSink(Sink, Protocol):
+    """A sink that needs no cost at once."""
+
+    def plain(self, call: PlainCall) -> None:
+        """Take one call before its cost is worked out: as safe as what `finished` takes, and worth the same later."""
 
 
 class CallSpan(Protocol):

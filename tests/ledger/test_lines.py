@@ -196,8 +196,8 @@ def test_losses_have_lines_too() -> None:
 
 
 def test_a_line_of_a_newer_version_is_told_from_garbage() -> None:
-    with pytest.raises(NewerLine, match="format 3"):
-        read_line('[3,{"anything":1}]\n')
+    with pytest.raises(NewerLine, match="format 4"):
+        read_line('[4,{"anything":1}]\n')
 
 
 @pytest.mark.parametrize(

@@ -9,26 +9,33 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 
 from attribkit.attribution import WELL_KNOWN, Attribution, shortened
-from attribkit.calls import CallRecord
+from attribkit.calls import CallKind, CallRecord, PlainCall
 from attribkit.ledger.base import LedgerRow, Loss
 from attribkit.money import to_pico, usd_text
+from attribkit.pricing.meters import PRICES
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS
 
-__all__ = ["NewerLine", "line_of", "loss_line", "read_line", "row_of"]
+__all__ = ["NewerLine", "line_of", "loss_line", "plain_line", "read_line", "row_of"]
 
 T = TypeVar("T")
 
 # A line is a JSON array: [1, [what is new for each call], [what many calls share], {meters}, [cost lines]]. What they
 # share ends in the well-known attribution fields and the free dimensions as JSON text. Or [1, "lost", [a Loss]].
 # A line of format 2 says in addition, at the end of what is new, what the tenant is charged; where that is the cost
-# itself, format 1 is written. A change of meaning takes the next number; lines of older numbers stay readable.
+# itself, format 1 is written. A line of format 3 is of a call whose cost is counts times unit prices, and leaves the
+# products to whoever reads it: [3, [what is new], [[meter, count], ...], [[what many share, without the attribution],
+# {meter: unit price}], [attribution]]. A change of meaning takes the next number; lines of older numbers stay readable.
 _FORMAT = 1
 _WITH_CHARGE = 2
+_PLAIN = 3
 _START_WITH_CHARGE = f"[{_WITH_CHARGE},"
 _START = f"[{_FORMAT},"
+_START_PLAIN = f"[{_PLAIN},"
+_STARTS = (_START, _START_WITH_CHARGE, _START_PLAIN)
 _LOST = f'{_START}"lost",'
 _OWN, _SHARED = 14, 24
 
+_NEWLINE = orjson.OPT_APPEND_NEWLINE
 _MOST = 2**63 - 1
 _LONG_LINE, _LONGEST_TEXT = 32_768, 4_096
 _INPUT, _OUTPUT = frozenset(INPUT_METERS), frozenset(OUTPUT_METERS)
@@ -90,11 +97,7 @@ def line_of(record: CallRecord) -> bytes:
             usage[2],
             _encode(usage[3]) if usage[3] else None,
             usage[9],
-            status,
-            reason,
-            version,
-            priced_as,
-            price_date,
+            *(status, reason, version, priced_as, price_date),
             *fields,
         ],
         dict(usage[0]),
@@ -104,9 +107,59 @@ def line_of(record: CallRecord) -> bytes:
         values[0] = _WITH_CHARGE
         values[1].append(str(cost[9]))
     try:
-        return orjson.dumps(values, str, orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(values, str, _NEWLINE)
     except TypeError:  # a count beyond 64 bits, a lone surrogate, a key that is no text
         return f"{_encode(_plain(values))}\n".encode()
+
+
+def plain_line(call: PlainCall) -> bytes:
+    """Return a call whose cost is not worked out yet as one line of JSON, with its newline."""
+    kind, attribution, own, meters = call
+    shared = kind.text
+    if shared is None:
+        shared = kind.text = _fragment(_kind_values(kind))
+    fields = _attribution_texts.get(attribution)
+    if fields is None:
+        fields = _kept(_attribution_texts, attribution, _fragment(_attribution_values(attribution)))
+    try:
+        return orjson.dumps((_PLAIN, own, meters, shared, fields), None, _NEWLINE)
+    except TypeError:  # a lone surrogate in the id of the response
+        known = _kind_values(kind), _attribution_values(attribution)
+        return f"{_encode(_plain((_PLAIN, own, meters, *known)))}\n".encode()
+
+
+def _kind_values(kind: CallKind) -> tuple[list[Any], dict[str, str]]:
+    record = kind.record
+    usage, (_, status, _, version, reason, _, _, priced_as, price_date, *_) = record.usage, record.cost
+    shared = [*record[6:21], record[28], usage[2], None, None, status, reason, version, priced_as, price_date]
+    return shared, {meter: str(price) for meter, price in kind.prices.items()}
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    """Return JSON text that is put into many lines as it is."""
+    try:
+        return orjson.Fragment(orjson.dumps(value))
+    except TypeError:
+        return orjson.Fragment(_encode(_plain(value)).encode())
+
+
+_attribution_texts: dict[Attribution, orjson.Fragment] = {}
+
+
+def _worked_out(values: list[Any]) -> list[Any]:
+    """Return what a line of format 3 says as one of format 1 says it: with the products, and their sum."""
+    _, own, counts, (facts, prices), fields = values
+    lines = []
+    total: Decimal | None = None
+    for meter, count in counts:
+        price = prices[meter]
+        amount = PRICES.multiply(Decimal(price), count)
+        lines.append([meter, count, price, str(amount)])
+        total = amount if total is None else PRICES.add(total, amount)
+    usd = None if total is None else str(total)
+    call_id, operation_id, attempt, started, duration, first_chunk, response_id, reasoning = own
+    own = [call_id, operation_id, None, None, attempt, started, duration, first_chunk]
+    return [_FORMAT, [*own, response_id, None, reasoning, usd, usd, None], [*facts, *fields], dict(counts), lines]
 
 
 def _plain(value: Any) -> Any:
@@ -132,7 +185,7 @@ def row_of(record: CallRecord) -> LedgerRow:
 
 def read_line(line: str) -> LedgerRow | Loss:
     """Return what one line says. Raises ValueError for garbage, NewerLine for a line of a later format."""
-    if not line.startswith(_START) and not line.startswith(_START_WITH_CHARGE):
+    if not line.startswith(_STARTS):
         _refuse(line)
     line = line.rstrip("\n")
     if line.startswith(_LOST):
@@ -141,6 +194,8 @@ def read_line(line: str) -> LedgerRow | Loss:
         values = orjson.loads(line)
     except ValueError:
         values = json.loads(line)  # lone surrogates, and what is no JSON at all
+    if line.startswith(_START_PLAIN):
+        values = _worked_out(values)
     _, own, facts, meters, cost_lines = values
     if not isinstance(own, list) or not isinstance(meters, dict) or not isinstance(cost_lines, list):
         raise ValueError("it is not a whole line")
@@ -285,6 +340,6 @@ def _loss(line: str) -> Loss:
 
 def _refuse(line: str) -> None:
     number = line[1:].partition(",")[0]
-    if line.startswith("[") and number.isdigit() and int(number) > _WITH_CHARGE:
-        raise NewerLine(f"format {number}, and this attribkit reads up to {_WITH_CHARGE}")
+    if line.startswith("[") and number.isdigit() and int(number) > _PLAIN:
+        raise NewerLine(f"format {number}, and this attribkit reads up to {_PLAIN}")
     raise ValueError("it is not a line of a spool")

@@ -10,17 +10,18 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attribkit import faults
-from attribkit.calls import CallRecord
+from attribkit.calls import CallRecord, PlainCall
 from attribkit.errors import ConfigurationError, LedgerBusy, LedgerError
 from attribkit.ids import new_id
 from attribkit.ledger.base import Loss
 from attribkit.ledger.delivery import Delivered, collect, deliver
-from attribkit.ledger.lines import line_of, loss_line
+from attribkit.ledger.lines import line_of, loss_line, plain_line
 from attribkit.ledger.spool import SpoolFile, set_aside, spool_directory
 from attribkit.storage.forks import let_go_at_fork
 from attribkit.storage.urls import parse_url
@@ -111,8 +112,15 @@ class LedgerSink:
 
     def finished(self, record: CallRecord) -> None:
         """Write the call down; it is on disk when this returns, or held in memory and counted when no disk takes it."""
+        self._take(line_of, record)
+
+    def plain(self, call: PlainCall) -> None:
+        """Write a call down whose cost is worked out when its line is moved, in whatever process, by its own prices."""
+        self._take(plain_line, call)
+
+    def _take(self, written: Callable[[Any], bytes], call: Any) -> None:
         try:
-            line = line_of(record)
+            line = written(call)
             with self._lock:
                 self._depth += 1
                 try:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attribkit.cost import Cost, CostLine
 from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
@@ -22,7 +22,7 @@ from attribkit.usage.read import read_usage
 if TYPE_CHECKING:
     from attribkit.attribution import Attribution
 
-__all__ = ["PriceEngine"]
+__all__ = ["PriceEngine", "Rate"]
 
 _ZERO = Decimal(0)
 _EVER, _NEVER = -(1 << 62), 1 << 62
@@ -42,6 +42,7 @@ _multiply, _add = PRICES.multiply, PRICES.add
 _new = tuple.__new__
 
 _Prices = dict[str, Decimal]
+_PLAIN_METERS = ("input", "cache_read", "output")
 _Group = frozenset[int] | None
 _Key = tuple[str | None, str | None, str | None, str | None, str | None, str | None, bool, _Group]
 """Provider, model, tier, region, region by the usage, speed, batch, which conditional overrides hold."""
@@ -64,6 +65,19 @@ class _Entry:
         self.date: str | None = None
         self.reason: str | None = None
         self.free: str | None = None
+
+
+class Rate(NamedTuple):
+    """What a text token costs in calls of one kind that start from `since` to before `until` (UTC nanoseconds)."""
+
+    prices: Mapping[str, Decimal]
+    """USD for each of input, cache_read and output. Empty where a cost is more than counts times these prices."""
+    since: int
+    until: int
+    most_input: int | None
+    """The most input tokens for which they hold; None: any number."""
+    cost: Cost
+    """Such a cost, without its amounts."""
 
 
 class PriceEngine:
@@ -196,8 +210,8 @@ class PriceEngine:
         try:
             ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
             batch = batch or api == "batch"
-            if api == "responses" and provider == "perplexity" and model == "perplexity/sonar":
-                model = _AGENT_SONAR
+            if provider == "perplexity":
+                model = _of_perplexity(model, api)
             group = self.overrides.group(who) if self._conditional else None
             key = (provider, usage[4] or model, usage[5] or service_tier, region, usage[6], usage[7], batch, group)
             entry = self._entries.get(key)
@@ -213,6 +227,35 @@ class PriceEngine:
             return _priced(usage, entry)
         except Exception as error:  # the app comes first: no payload may break it
             return Cost.unknown(f"cannot be priced: {type(error).__name__}: {error}", price_version=self._own_version)
+
+    def rate(
+        self,
+        *,
+        provider: str | None,
+        model: str | None,
+        api: str | None = None,
+        service_tier: str | None = None,
+        region: str | None = None,
+        batch: bool = False,
+        at: int,
+    ) -> Rate:
+        """Return the unit prices behind `cost`, for a usage of text tokens that states nothing else: then the cost is
+        the exact sum of its products. The arguments are those of `cost`."""
+        if provider == "perplexity":
+            model = _of_perplexity(model, api)
+        key = (provider, model, service_tier, region, None, None, batch or api == "batch", None)
+        entry = self._entries.get(key)
+        if entry is None or not entry.since <= at < entry.until:
+            entry = self._resolve(key, at)
+        prices: _Prices = {}
+        unusual = (entry.list_prices, entry.charge, entry.free, entry.reason)
+        if not self._conditional and entry.prices is not None and unusual == (None, None, None, None):
+            prices = {meter: entry.prices[meter] for meter in _PLAIN_METERS if entry.prices.get(meter)}
+            if len(prices) < len(_PLAIN_METERS):  # one has no price, or costs nothing: `cost` has more to say of that
+                prices = {}
+        most_input = min((over for over, _ in entry.steps), default=None)
+        cost = Cost(None, "priced", (), entry.version, None, None, None, entry.name, entry.date, None, entry.built)
+        return Rate(prices, entry.since, entry.until, most_input, cost)
 
     def ceiling(
         self,
@@ -461,6 +504,10 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
             entry.built,
         ),
     )
+
+
+def _of_perplexity(model: str | None, api: str | None) -> str | None:
+    return _AGENT_SONAR if api == "responses" and model == "perplexity/sonar" else model
 
 
 def _charged(cost: Cost, charge: Rule) -> Cost:

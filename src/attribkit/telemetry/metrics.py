@@ -173,6 +173,7 @@ class CallMetrics:
         self._models: dict[str | None, str] = {}
         self._lock = threading.Lock()
         self._totals: _Totals | None = None
+        self._api: Any = None
         self._durations: tuple[Any, ...] = ()
         self._tokens: Any = None
         if hasattr(os, "register_at_fork"):
@@ -185,9 +186,18 @@ class CallMetrics:
 
             os.register_at_fork(after_in_child=renew)
 
+    def listening(self) -> bool:
+        """Return whether there is a meter provider to count for."""
+        if self._totals is not None:
+            return True
+        api = self._api
+        if api is not None and api._METER_PROVIDER is None:
+            return False  # the path of nearly all apps: the OpenTelemetry API is there, and no meter provider
+        return self._find()
+
     def finished(self, record: CallRecord) -> None:
         """Count one attempt."""
-        if self._totals is None and not self._find():
+        if not self.listening():
             return
         try:
             self._count(record)
@@ -199,7 +209,10 @@ class CallMetrics:
         if provider is None:
             if not self._by_name:
                 api = sys.modules.get("opentelemetry.metrics._internal")
-                if api is None or getattr(api, "_METER_PROVIDER", api) is None:
+                if api is None:
+                    return False
+                if getattr(api, "_METER_PROVIDER", api) is None:
+                    self._api = api
                     return False  # what follows would say the same, at ten times the cost
             from opentelemetry import metrics
 

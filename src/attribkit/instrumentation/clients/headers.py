@@ -9,21 +9,11 @@ from attribkit.gateways.base import Headers
 
 __all__ = ["put"]
 
+_NAMES_KEPT = 1024
 _lower_name = itemgetter(1)
 _fast: dict[type, bool] = {}
-
-
-class _Encoded(dict[str, bytes]):
-    """Header names as bytes. A dialect has a handful of them; a template of the user's may have any."""
-
-    def __missing__(self, name: str) -> bytes:
-        if len(self) >= 1024:
-            self.clear()
-        self[name] = encoded = name.encode()
-        return encoded
-
-
-_encoded = _Encoded()
+_encoded: dict[str, bytes] = {}
+"""Header names as bytes. A dialect has a handful of them; a template of the user's may have any."""
 
 
 def put(there: Any, ours: Headers) -> Headers:
@@ -34,9 +24,14 @@ def put(there: Any, ours: Headers) -> Headers:
         fast = _fast[kind] = _keeps_a_plain_list(kind)
     if fast:
         rows = there._list
-        names = b"\n".join(map(_lower_name, rows))
-        fresh = [(_encoded[name], _encoded[name], value.encode()) for name, value in ours]
-        if not any(map(names.__contains__, map(_lower_name, fresh))):  # one inside another name is looked at below
+        taken = {*map(_lower_name, rows)}
+        fresh = []
+        for name, text in ours:
+            key = _encoded.get(name) or _encode(name)
+            if key in taken:
+                break
+            fresh.append((key, key, text.encode()))
+        else:
             rows += fresh
             return ours
     added = []
@@ -45,6 +40,13 @@ def put(there: Any, ours: Headers) -> Headers:
             there[name] = value
             added.append((name, value))
     return tuple(added)
+
+
+def _encode(name: str) -> bytes:
+    if len(_encoded) >= _NAMES_KEPT:
+        _encoded.clear()
+    _encoded[name] = encoded = name.encode()
+    return encoded
 
 
 def _keeps_a_plain_list(kind: Any) -> bool:

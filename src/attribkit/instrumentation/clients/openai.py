@@ -67,16 +67,16 @@ class _OpenAI(StainlessSDK):
     def items(self, operation: Operation) -> StreamItems:
         return StreamItems() if operation.later is None else JobItems(self._jobs)
 
-    def begin(self, client: Any, options: Any, stream: bool, *, wait: bool = True) -> Operation | None:
+    def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
         path = options.url
         if path in _NO_JOBS or (path == "/responses" and not _in_background(options)):
-            return super().begin(client, options, stream, wait=wait)
+            return StainlessSDK.begin(self, client, options, stream, wait)  # super() costs 1,000 instructions
         creator = self._jobs.creator_at(path)
         if creator is not None:
             with context.restored(Scope(creator.attribution, "restored", context.scope().operation)):
-                operation = super().begin(client, options, stream, wait=wait)
+                operation = super().begin(client, options, stream, wait)
         else:
-            operation = super().begin(client, options, stream, wait=wait)
+            operation = super().begin(client, options, stream, wait)
         if operation is not None:
             try:
                 self._jobs.begun(operation, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, get_args
 
 from attribkit.calls import Reply
@@ -12,12 +13,17 @@ __all__ = ["KINDS", "kind_of", "of_parsed", "of_raw", "plain"]
 
 _SCALARS = frozenset((int, type(None), str, float, bool))
 _UNKNOWN = Reply()[4:]
+_SAID = ("usage", "model", "service_tier", "id")
+_said = itemgetter(*_SAID)
+_new = tuple.__new__
 _KINDS_KEPT = 512
 _CONTAINERS_KEPT = 4096
 _containers: dict[str, None] = {}
 KINDS: dict[type, str] = {}
 """What `kind_of` has said of each type of result."""
 _inner: dict[type, tuple[str, ...]] = {}
+_flat: set[type] = set()
+"""Those of its classes that hold no models."""
 
 
 def kind_of(result: Any) -> str:
@@ -49,21 +55,18 @@ def of_parsed(result: Any) -> Reply:
     facts = result if type(result) is dict else getattr(result, "__dict__", None)
     if facts is None:
         return Reply(problem="the reply is not JSON" if isinstance(result, str) else None)
-    get = facts.get
-    usage, model, tier, response_id = get("usage"), get("model"), get("service_tier"), get("id")
-    output = get("output")
-    if output and usage is not None:
-        usage = _with_tools(plain(usage), output, get("tools"))
-    return tuple.__new__(
-        Reply,
-        (
-            plain(usage) if usage is not None else None,
-            model if type(model) is str else None,
-            tier if type(tier) is str else None,
-            response_id if type(response_id) is str else None,
-            *_UNKNOWN,
-        ),
-    )
+    try:
+        said = _said(facts)
+    except KeyError:
+        said = tuple(map(facts.get, _SAID))
+    usage, model, tier, response_id = said
+    if usage is not None:
+        usage = plain(usage)
+        if facts.get("output"):
+            usage = _with_tools(usage, facts["output"], facts.get("tools"))
+    if type(model) is not str or type(tier) is not str or type(response_id) is not str:
+        model, tier, response_id = (each if type(each) is str else None for each in said[1:])
+    return _new(Reply, (usage, model, tier, response_id, *_UNKNOWN))
 
 
 def _with_tools(usage: Any, output: Any, tools: Any) -> Any:
@@ -100,8 +103,7 @@ def plain(value: Any) -> Any:
     for name in inner:
         item = raw.get(name)
         if item is not None:
-            flat = _inner.get(type(item)) == () and not item.__pydantic_extra__
-            raw[name] = item.__dict__ if flat else plain(item)
+            raw[name] = item.__dict__ if type(item) in _flat and not item.__pydantic_extra__ else plain(item)
     return raw
 
 
@@ -113,6 +115,8 @@ def _inner_fields(kind: type) -> tuple[str, ...] | None:
     inner = tuple(name for name, field in fields.items() if not _scalar(field.annotation))
     if len(_inner) < _KINDS_KEPT:
         _inner[kind] = inner
+        if not inner:
+            _flat.add(kind)
     return inner
 
 

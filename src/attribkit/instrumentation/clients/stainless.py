@@ -55,6 +55,7 @@ class StainlessSDK:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._apis = self.apis
+        self._told_whole = type(self).url_of is not StainlessSDK.url_of
         self._urls: dict[int, tuple[Any, str, str, str | None]] = {}
         self._hidden = False
         """True once a call came by a subclass's own method: it may come by the base class's too."""
@@ -99,35 +100,39 @@ class StainlessSDK:
         known = self._urls[id(url)] = url, text, self.provider_of(client, text), self.region_of(client)
         return known
 
-    def begin(self, client: Any, options: Any, stream: bool, *, wait: bool = True) -> Operation | None:
+    def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
         """Return the operation of one request, None when our own reading of it failed."""
         try:
-            path, url = options.url, client._base_url
+            said = options.__dict__.get  # a pydantic model: to ask it for an attribute costs four times as much
+            path, method, body, url = said("url"), said("method"), said("json_data"), client._base_url
             known = self._urls.get(id(url))
             if known is None or known[0] is not url:
                 known = self._base(client, url)
             _, base, provider, region = known
-            if path.startswith("http"):
-                base, path = path, ""
-            api = (options.method == "post" and self._apis.get(path)) or self.api_of(options.method, path)
-            body = options.json_data
-            if body.__class__ is not dict and not isinstance(body, Mapping):
-                body = None
+            api = method == "post" and self._apis.get(path)
+            if not api:
+                if path.startswith("http"):
+                    base, path = path, ""
+                api = self.api_of(method, path)
             model = None
-            if body is not None:
+            if type(body) is dict or isinstance(body, Mapping):
                 if self.omits_later:
                     body = {key: value for key, value in body.items() if type(value).__name__ not in _OMITTED}
-                if options.extra_json:
-                    body = {**body, **options.extra_json}
+                extra = said("extra_json")
+                if extra:
+                    body = {**body, **extra}
                 model = body.get("model")
-                if model.__class__ is not str:
+                if type(model) is not str:
                     model = None
-                if options.files:
+                if said("files"):
                     body = None
+            else:
+                body = None
             here = context.in_force()
-            url = self.url_of(base, path)
-            call = _new(LLMCall, (self.name, provider, api, url, model, stream, body, None, False, region))
-            operation = self._pipeline.begin(call, here.attribution, here.hop, wait=wait)
+            if self._told_whole:
+                base = self.url_of(base, path)
+            call = _new(LLMCall, (self.name, provider, api, base, model, stream, body, None, False, region))
+            operation = self._pipeline.begin(call, here.attribution, here.hop, wait)
             if stream:
                 _keep_raw(operation, options)
             return operation
@@ -176,7 +181,7 @@ class StainlessSDK:
         options = args[1] if len(args) > 1 else kwargs["options"]
         if self._hidden and _begun():
             return await wrapped(*args, **kwargs)
-        operation = self.begin(instance, options, kwargs.get("stream") is True, wait=False)
+        operation = self.begin(instance, options, kwargs.get("stream") is True, False)
         if operation is None:
             return await wrapped(*args, **kwargs)
         if operation.waits:

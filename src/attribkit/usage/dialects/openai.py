@@ -8,6 +8,7 @@ reasoning, audio, and accepted and rejected prediction tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from attribkit.usage.counts import MOST, Meters, amount, count, part, split_input, split_output, text_of, usage_of
@@ -29,26 +30,31 @@ _CACHED_ELSEWHERE = frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_
 """DeepSeek says the first, Moonshot and Together the second, Mistral the third, beside the totals."""
 
 
-_INT = {int}
+_SAYS_NOTHING = frozenset((0, None))
+_counts_of = itemgetter("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+_new = tuple.__new__
 
 
 def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
     """Read a payload of text tokens, cached or not, as nearly all are; None for any other. On every call's path."""
     try:
-        prompt, completion = payload["prompt_tokens"], payload["completion_tokens"]
-        asked, made = payload["prompt_tokens_details"], payload["completion_tokens_details"]
-        # What the details say beside 0 and null: audio, images and predictions are not for here.
-        parts, shares = [*filter(None, asked.values())], [*filter(None, made.values())]
-        cached, reasoning = asked["cached_tokens"] if parts else 0, made["reasoning_tokens"] if shares else 0
+        prompt, completion, asked, made = _counts_of(payload)
+        cached, reasoning = asked.get("cached_tokens") or 0, made.get("reasoning_tokens") or 0
+        # What the details say beside these: audio, images and predictions are not for here.
+        others = [*asked.values(), *made.values()]
+        if cached:
+            others.remove(cached)
+        if reasoning:
+            others.remove(reasoning)
+        if not _SAYS_NOTHING.issuperset(others):
+            return None
     except (KeyError, TypeError, AttributeError):
         return None
-    if (parts and parts != [cached]) or (shares and shares != [reasoning]):
+    if type(prompt) is not int or type(completion) is not int or type(cached) is not int or type(reasoning) is not int:
         return None
-    if {type(prompt), type(completion), type(cached), type(reasoning)} != _INT:
+    if not 0 <= cached <= prompt or completion < 0 or reasoning < 0 or prompt + completion + reasoning > MOST:
         return None
-    if not (0 <= cached <= prompt <= MOST and 0 <= completion <= MOST and 0 <= reasoning <= MOST):
-        return None
-    if not _CACHED_ELSEWHERE.isdisjoint(payload):
+    if len(payload) > 5 and not _CACHED_ELSEWHERE.isdisjoint(payload):  # the four and their total are five
         return None
     meters: tuple[tuple[str, int], ...]
     if cached:
@@ -59,7 +65,7 @@ def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
         meters = (("input", prompt), ("output", completion))
     else:
         meters = (("input", prompt),) if prompt else (("output", completion),) if completion else ()
-    return tuple.__new__(Usage, (meters, reasoning, True, (), None, None, None, None, None, None))
+    return _new(Usage, (meters, reasoning, True, (), None, None, None, None, None, None))
 
 
 def from_chat(payload: Mapping[str, Any]) -> Usage:

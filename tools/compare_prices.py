@@ -1,6 +1,6 @@
 """Price many generated calls with other people's engines, and explain every difference.
 
-    pip install litellm genai-prices tokencost
+    pip install litellm genai-prices tokencost arize-phoenix mlflow
     python tools/compare_prices.py [--report report.json] [--at 2026-11-15] [--json]
 
 Each model of the big sellers is priced in several shapes (plain, cached, cache writes, long, batch, priority, flex) by
@@ -56,6 +56,8 @@ class Case:
     at: datetime
     cost: Cost
     engine: PriceEngine
+    matched: str = ""
+    """The entry by which Phoenix priced it last: a pattern that was found somewhere in the model's name."""
 
     def usd(self, shape: str | None = None, *, at: str | None = None, **meters: int) -> Decimal | None:
         """Return the cost of the same call in another shape, at another time or with other meters."""
@@ -183,7 +185,82 @@ def tokencost_engine() -> tuple[str, Engine]:
     return f"tokencost {version('tokencost')}", price
 
 
-ENGINES = (litellm_engine, genai_engine, tokencost_engine)
+def phoenix_engine() -> tuple[str, Engine]:
+    import re
+    from importlib.metadata import version
+
+    import phoenix.server.cost_tracking as tracking
+    from phoenix.db import models
+    from phoenix.db.types.token_price_customization import TokenPriceCustomizationParser
+    from phoenix.server.cost_tracking.cost_details_calculator import SpanCostDetailsCalculator
+    from phoenix.server.cost_tracking.cost_model_lookup import CostModelLookup
+
+    # the built-in models of its database, as it reads them from its manifest when the server starts
+    manifest = json.loads((Path(tracking.__file__).parent / "model_cost_manifest.json").read_text())
+    built_in, calculators = [], {}
+    for number, entry in enumerate(manifest["models"], 1):
+        model = models.GenerativeModel(
+            id=number, name=entry["name"], provider=entry.get("provider") or "", is_built_in=True,
+            name_pattern=re.compile(entry["name_pattern"]),
+        )  # fmt: skip
+        built_in.append(model)
+        prices = [
+            models.TokenPrice(
+                token_type=price["token_type"], is_prompt=price["is_prompt"], base_rate=price["base_rate"],
+                customization=TokenPriceCustomizationParser.parse(price.get("customization")),
+            )
+            for price in entry["token_prices"] if price.get("base_rate")
+        ]  # fmt: skip
+        ordinary = {(price.is_prompt, price.token_type) for price in prices}
+        if {(True, "input"), (False, "output")} <= ordinary:  # it refuses a model without one of them
+            calculators[number] = SpanCostDetailsCalculator(prices)
+    lookup = CostModelLookup(built_in)
+    providers = {"gemini": "google", "vertex": "google", "bedrock": "aws", "mistral": "mistralai"}
+
+    def price(case: Case) -> Decimal | None:
+        meters = SHAPES[case.shape]
+        read, written = meters.get("cache_read", 0), meters.get("cache_write_5m", 0)
+        asked, made = meters["input"] + read + written, meters["output"]
+        counts = {"prompt": asked, "completion": made, "total": asked + made,
+                  "prompt_details": {"cache_read": read, "cache_write": written}}  # fmt: skip
+        provider = providers.get(case.seller, case.seller)
+        span = {"llm": {"model_name": case.model, "provider": provider, "token_count": counts}}
+        model = lookup.find_model(case.at, span)
+        case.matched = "" if model is None else model.name
+        calculator = None if model is None else calculators.get(model.id)
+        if calculator is None:
+            return None
+        costs = [detail.cost for detail in calculator.calculate_details(span) if detail.cost]
+        return sum((Decimal(repr(cost)) for cost in costs), Decimal(0)) or None
+
+    return f"arize-phoenix {version('arize-phoenix')}", price
+
+
+def mlflow_engine() -> tuple[str, Engine]:
+    os.environ["MLFLOW_MODEL_CATALOG_URI"] = ""  # the catalog in the package, nothing from the network
+    from importlib.metadata import version
+
+    from mlflow.utils.providers import cost_per_token
+
+    providers = {"vertex": "vertex_ai", "together": "together_ai"}
+
+    def price(case: Case) -> Decimal | None:
+        meters = SHAPES[case.shape]
+        read, written = meters.get("cache_read", 0), meters.get("cache_write_5m", 0)
+        try:
+            found = cost_per_token(
+                model=case.model, prompt_tokens=meters["input"] + read + written, completion_tokens=meters["output"],
+                custom_llm_provider=providers.get(case.seller, case.seller), cache_read_input_tokens=read,
+                cache_creation_input_tokens=written,
+            )  # fmt: skip
+        except Exception:
+            return None
+        return None if found is None else Decimal(repr(found[0])) + Decimal(repr(found[1])) or None
+
+    return f"mlflow {version('mlflow')}", price
+
+
+ENGINES = (litellm_engine, genai_engine, tokencost_engine, phoenix_engine, mlflow_engine)
 
 
 # why they differ -----------------------------------------------------------------------------------------------------
@@ -211,6 +288,8 @@ def reason(case: Case, theirs: Decimal, who: str, differing: set[str]) -> str | 
         rest = case.usd("plain", input=meters["input"], output=meters["output"])
         if near(theirs, rest):
             return "it has no price for cached tokens and counts them as nothing"
+    if near(theirs, case.usd(case.shape, **{**meters, "output": 0})):
+        return "it has no price for what comes out"
     if case.shape == "long":
         plain = case.usd("plain")
         per_input = case.usd("plain", input=1_000)
@@ -222,6 +301,8 @@ def reason(case: Case, theirs: Decimal, who: str, differing: set[str]) -> str | 
                 "2026-11-16T02:00:00Z"):  # fmt: skip
         if near(theirs, case.usd(at=day)):
             return "its price is that of another date or hour"
+    if who.startswith("arize-phoenix") and case.matched.rpartition("/")[2] != case.model:
+        return "it takes the price of another seller or model whose pattern is found in the name"
     if case.seller == "bedrock" and (near(theirs * Decimal("1.1"), ours) or near(theirs, ours * Decimal("1.1"))):
         return "it leaves out the 10 % of regional profiles and bare ids (or adds it to global ones)"
     if near(theirs * Decimal("1.2"), ours):
@@ -256,6 +337,8 @@ def reason(case: Case, theirs: Decimal, who: str, differing: set[str]) -> str | 
         return "a row kept by hand, from the seller's own words"
     if "prices.azure.com" in _row(case)["source"]:
         return "Azure's own retail meters stand"
+    if who.startswith("mlflow"):
+        return "its catalog is LiteLLM's list of an earlier day"
     if who.startswith("tokencost"):
         return "its list is a copy of LiteLLM's of 2025"
     if who.startswith("genai-prices") and case.cost.price_date is None and "(by litellm)" in _row(case)["source"]:

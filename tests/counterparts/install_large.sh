@@ -1,10 +1,12 @@
 #!/bin/sh
-# Installs the large counterparts, for the tests marked `large`: LiteLLM Proxy and the ClickHouse engine, about 1.5 GB,
-# each in a virtual environment of its own beside what install.sh installs.
+# Installs the large counterparts, for the tests marked `large`: LiteLLM Proxy, the ClickHouse engine, Arize Phoenix and
+# MLflow (for their prices), about 2.5 GB, each in a virtual environment of its own beside what install.sh installs.
 set -eu
 
 LITELLM=1.106.2
 CHDB=4.4.0
+PHOENIX=20.26.1
+MLFLOW=3.18.0
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
 there=${ATTRIBKIT_COUNTERPARTS:-$here/.counterparts}
@@ -24,5 +26,11 @@ installed() { # NAME VERSION PACKAGES...: a virtual environment with these packa
 
 installed litellm "$LITELLM" "litellm[proxy]==$LITELLM" opentelemetry-sdk opentelemetry-exporter-otlp
 installed clickhouse "$CHDB" "chdb==$CHDB"
+# Of MLflow the package itself, on what its small edition needs: its prices need no more.
+if [ "$(cat "$there/oracles/.installed" 2>/dev/null)" != "$PHOENIX-$MLFLOW" ]; then
+    installed oracles "$PHOENIX" "arize-phoenix==$PHOENIX" mlflow-skinny
+    "$there/oracles/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "mlflow==$MLFLOW"
+    echo "$PHOENIX-$MLFLOW" >"$there/oracles/.installed"
+fi
 
-echo "litellm $LITELLM and the ClickHouse engine (chdb $CHDB) are in $there"
+echo "litellm $LITELLM, Arize Phoenix $PHOENIX, MLflow $MLFLOW and the ClickHouse engine (chdb $CHDB) are in $there"

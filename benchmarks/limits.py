@@ -39,6 +39,8 @@ from attribkit.budgets.policy import Budget
 from attribkit.errors import BudgetExceeded
 
 STORES = ("memory", "sqlite", "redis", "postgresql")
+_PATIENCE = 10.0
+"""Seconds that a call waits for room."""
 WORST = 5 * 10**9
 """Pico-dollars that each call reserves; it costs between nothing and all of them."""
 
@@ -84,19 +86,20 @@ def at(name: str) -> Iterator[str | None]:
 
 
 def budget_of(limit: str) -> Budget:
-    return Budget("all", limit=limit, window="total", store_down="closed")
+    """The budget of all: a call without room waits for what others give back, and is refused when nothing comes."""
+    queue = {"at": "100%", "action": "queue", "seconds": _PATIENCE, "waiting": 10_000}
+    return Budget("all", limit=limit, window="total", store_down="closed", thresholds=[queue])
 
 
 def worker(url: str, limit: str, threads: int, report: str, go: str) -> None:
-    """Call until what is left cannot pay for a call any more."""
+    """Call in every thread until one call is refused."""
     guard = made(url, budget_of(limit))
     who, call = Attribution.of({"tenant_id": "acme"}), Call()
-    room = Decimal(limit) - Decimal(WORST).scaleb(-12)
     totals, times, wrong = [], [], []
     file = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def work(seed: int) -> None:
-        rng, calls, refused, spent = random.Random(seed), 0, 0, 0
+        rng, calls, refused, spent, last = random.Random(seed), 0, 0, 0, 0.0
         while True:
             begun = time.perf_counter()
             try:
@@ -105,11 +108,7 @@ def worker(url: str, limit: str, threads: int, report: str, go: str) -> None:
                 refused += 1
                 if refusal.reason is not None:
                     wrong.append(refusal.reason)
-                    break
-                if refusal.spent > room:
-                    break
-                time.sleep(rng.uniform(0, 0.01))  # what is left is reserved: some of it may come back
-                continue
+                break
             times.append(time.perf_counter() - begun)
             if rng.random() < 0.5:
                 time.sleep(rng.uniform(0, 0.002))
@@ -117,9 +116,11 @@ def worker(url: str, limit: str, threads: int, report: str, go: str) -> None:
             guard.settle(held, Decimal(actual).scaleb(-12))
             os.write(file, actual.to_bytes(8, "little"))
             calls, spent = calls + 1, spent + actual
-        totals.append((calls, refused, spent))
+            last = time.monotonic()
+        totals.append((calls, refused, spent, last))
 
     guard.settle(guard.reserve(call, who, "first"), Decimal(0))  # the store is open before the clock starts
+    Path(f"{report}.ready").touch()
     while not os.path.exists(go):
         time.sleep(0.01)
     cpu = time.process_time()
@@ -138,25 +139,30 @@ def worker(url: str, limit: str, threads: int, report: str, go: str) -> None:
                 "cpu": time.process_time() - cpu,
                 "times": random.sample(times, min(len(times), 500)),
                 "wrong": sorted(set(wrong)),
+                "last": max(one[3] for one in totals),
             }
         )
     )
 
 
 def hammer(name: str, url: str, processes: int, threads: int, limit: str, kill: int, folder: Path) -> dict[str, Any]:
-    go = folder / "go"
+    go, whole = folder / "go", int(Decimal(limit) * 10**12)
     running = []
     for number in range(processes):
         words = ["worker", url, limit, str(threads), str(folder / f"{number}.spent"), str(go)]
         running.append(
             subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
-    time.sleep(min(30, 0.25 * processes + 0.5))  # all are up before the first one begins
+    while len(list(folder.glob("*.ready"))) < processes and all(one.poll() is None for one in running):
+        time.sleep(0.05)  # all are up before the first one begins
     begun = time.monotonic()
     go.touch()
     victims = random.sample(running, kill)
-    for victim in victims:
-        time.sleep(random.uniform(0.02, 0.1))
+    reports = [folder / f"{number}.spent" for number in range(processes)]
+    for number, victim in enumerate(victims):
+        part = whole * (number + 1) // (2 * kill)  # in the middle: while the first half is spent
+        while _spent(reports) < part and time.monotonic() - begun < 60:
+            time.sleep(0.01)
         victim.send_signal(signal.SIGKILL)
     told, faults = [], []
     for one in running:
@@ -165,12 +171,9 @@ def hammer(name: str, url: str, processes: int, threads: int, limit: str, kill: 
             told.append(json.loads(out))
         elif one not in victims:
             faults.append(error.decode(errors="replace")[-500:])
-    seconds = time.monotonic() - begun
-    done = sum(
-        int.from_bytes(data[index : index + 8], "little")
-        for data in (path.read_bytes() for path in folder.glob("*.spent"))
-        for index in range(0, len(data) - 7, 8)
-    )
+    seconds = max((part["last"] for part in told), default=time.monotonic()) - begun
+    done = _spent(reports)
+    left = whole - _balance(url).spent
     # Whoever comes next finds what the dead held given back, and spends it.
     last = made(url, budget_of(limit))
     with contextlib.suppress(BudgetExceeded):
@@ -179,29 +182,28 @@ def hammer(name: str, url: str, processes: int, threads: int, limit: str, kill: 
             last.settle(held, Decimal(WORST).scaleb(-12))
             done += WORST
     last.flush()
-    store = place_of(url).open()
-    (balance,) = store.balances("all")
-    store.close()
+    state = _balance(url)
     last.close()
-    whole = int(Decimal(limit) * 10**12)
     times = sorted(one for part in told for one in part["times"])
     calls = sum(part["calls"] for part in told)
-    spent = balance.state.spent
+    spent, refused = state.spent, sum(part["refused"] for part in told)
     return {
         "store": name,
         "processes": processes,
         "threads": threads,
         "killed": kill,
         "calls": calls,
-        "refused": sum(part["refused"] for part in told),
+        "refused": refused,
+        # A refused call was right to be refused if, when all had settled, nothing was left to pay for it.
+        "unjust": refused if left >= WORST and not kill else 0,
         "limit_usd": limit,
         "spent_usd": str(Decimal(spent).scaleb(-12)),
         "over_usd": str(Decimal(max(0, spent - whole)).scaleb(-12)),
         "left_usd": str(Decimal(whole - spent).scaleb(-12)),
-        "reserved": balance.state.reserved,
+        "reserved": state.reserved,
         # A killed process may have spent what it did not come to write down; nothing may be missing.
         "exact": spent == done if not kill else done <= spent <= whole,
-        "held": spent <= whole and balance.state.reserved == 0,
+        "held": spent <= whole and state.reserved == 0,
         "used_up": whole - spent < WORST,
         "calls_per_s": round(calls / seconds),
         "reserve_p50_us": round(times[len(times) // 2] * 1e6) if times else None,
@@ -209,6 +211,22 @@ def hammer(name: str, url: str, processes: int, threads: int, limit: str, kill: 
         "cpu_us": round(sum(part["cpu"] for part in told) / max(1, calls) * 1e6),
         "faults": faults + sorted({text for part in told for text in part["wrong"]}),
     }
+
+
+def _spent(reports: list[Path]) -> int:
+    """Return what the workers say that they have spent."""
+    return sum(
+        int.from_bytes(data[index : index + 8], "little")
+        for data in (path.read_bytes() for path in reports if path.exists())
+        for index in range(0, len(data) - 7, 8)
+    )
+
+
+def _balance(url: str) -> Any:
+    store = place_of(url).open()
+    (balance,) = store.balances("all")
+    store.close()
+    return balance.state
 
 
 # -- what a check costs -----------------------------------------------------------------------------------------------
@@ -384,6 +402,7 @@ def main() -> int:
                 rows += [cost(name, url, near=near, count=given.calls) for near in (False, True)]
     print(json.dumps(rows, indent=2) if given.json else table(rows))
     good = all(row.get("held", True) and row.get("used_up", True) and row.get("exact", True) for row in rows)
+    good = good and not any(row.get("unjust") for row in rows)
     return 0 if good and not any(row.get("faults") for row in rows) else 1
 
 

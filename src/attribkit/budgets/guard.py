@@ -8,7 +8,6 @@ goes back within a tenth of a second, and nobody is refused while shares are out
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ from attribkit.budgets.journal import Journal
 from attribkit.budgets.matching import Budgets, Limit, counters_of
 from attribkit.budgets.notices import Notice, told
 from attribkit.budgets.policy import Budget, Threshold, amount_of
+from attribkit.budgets.queues import Queue
 from attribkit.budgets.store import Answer, Move, State, Store
 from attribkit.calls import LLMCall
 from attribkit.errors import BudgetExceeded, BudgetStoreBusy, BudgetStoreDown, ConfigurationError
@@ -40,6 +40,8 @@ __all__ = ["WAIT", "BudgetGuard", "Reservation", "Worst"]
 SHARE_SECONDS = 0.1
 """How long a local share stays out."""
 _SHARE_CALLS = 32
+_ASK_AGAIN = 0.02
+"""How often a process asks again for the calls that wait for room."""
 _SHARE_PATIENCE = 1.0
 """How long a call that would be refused waits for shares to come back."""
 _SWEEP_SECONDS = 0.1
@@ -98,7 +100,8 @@ class _Local:
     """What this process has in one counter, and what it last heard of it."""
 
     __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "outgrown", "overran", "owed",
-                 "reserved", "settled", "slot", "spent", "uncertain", "used", "warned")  # fmt: skip
+                 "queue", "reserved", "settled", "sharing", "slot", "spent", "uncertain", "used",
+                 "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -108,7 +111,8 @@ class _Local:
         self.slot = -1
         self.flights = self.warned = 0
         self.uncertain = self.dead = False
-        self.outgrown = self.overran = False
+        self.outgrown = self.overran = self.sharing = False
+        self.queue = Queue()
 
     def level(self, own: int) -> Decimal:
         """Return which share of the limit is spent or reserved, as far as is known, without what one call holds."""
@@ -150,6 +154,10 @@ class Reservation:
         self.operation_id = operation_id
         self.unknown = amounts
         """What it costs where nothing is known of what it used."""
+
+    def amount_of(self, local: _Local) -> int:
+        """Return what is asked of one counter."""
+        return self.amounts[self.locals.index(local)]
 
 
 class BudgetGuard:
@@ -313,6 +321,7 @@ class BudgetGuard:
             return WAIT
         patience = time.monotonic() + _SHARE_PATIENCE
         queued_until = 0.0
+        queue = place = None
         try:
             while True:
                 answer, local = self._asked(store, reservation, now, wait)
@@ -321,7 +330,10 @@ class BudgetGuard:
                 state = answer.states[answer.refused]
                 if state.reserved and self._sweep(store, now):
                     continue
-                lent = state.lent > 0 and time.monotonic() < patience
+                tick = time.monotonic()
+                # A share may come back; what is spent does not.
+                left = local.limit.amount + state.extra - state.spent
+                lent = state.lent > 0 and left >= reservation.amount_of(local) and tick < patience
                 if not lent and plan.queue is not None and not queued_until:
                     with self._lock:
                         if self._queued >= plan.queue.waiting:
@@ -329,12 +341,16 @@ class BudgetGuard:
                         if not wait:
                             return WAIT
                         self._queued += 1
-                    queued_until = time.monotonic() + plan.queue.seconds
-                if not lent and time.monotonic() >= queued_until:
+                    queued_until = tick + plan.queue.seconds
+                if not lent and tick >= queued_until:
                     return self._refusal(local, reservation.operation_id, state)
                 if not wait:
                     return WAIT
-                time.sleep(random.uniform(0.01, 0.03) if lent else 0.05)
+                if queue is None:
+                    queue = local.queue
+                    place = queue.join()
+                assert place is not None
+                queue.wait(place, _ASK_AGAIN, max(patience if lent else 0.0, queued_until))
                 now = self._now()
                 if now >= plan.until:  # the window that was full has ended while the call waited
                     with self._lock:
@@ -345,6 +361,8 @@ class BudgetGuard:
             self._down(error)
             return self._without_store(reservation)
         finally:
+            if queue is not None and place is not None:
+                queue.leave(place)
             if queued_until:
                 with self._lock:
                     self._queued -= 1
@@ -368,6 +386,7 @@ class BudgetGuard:
         """Ask the store once. (None, ...): all is held; else the answer that refuses, and where. What is `forced` is
         held whatever the limits say."""
         claimed, asked, moves, before = [], [], [], []
+        shared: tuple[_Local, ...] = ()
         with self._lock:
             if any(local.dead for local in reservation.locals):
                 reservation.locals = tuple(self._local(local.limit) for local in reservation.locals)
@@ -377,8 +396,10 @@ class BudgetGuard:
                     claimed.append((local, amount))
                     continue
                 share = 0
-                if self._keep and now - local.used < SHARE_SECONDS and local.limit.amount >= 0 and not forced:
-                    share = min(amount * _SHARE_CALLS, local.limit.amount // 32)
+                if self._keep and now - local.used < SHARE_SECONDS and not (forced or local.sharing):
+                    share = max(0, min(amount * _SHARE_CALLS, local.limit.amount // 32))
+                    local.sharing = share > 0
+                    shared += (local,) if share else ()
                 local.used = now
                 asked.append((local, amount))
                 before.append(self._out(local))
@@ -395,9 +416,13 @@ class BudgetGuard:
                     local.busy -= amount
                 for (local, _), out in zip(asked, before, strict=True):
                     self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+                for local in shared:
+                    local.sharing = False
             raise
         notices: list[tuple[Any, ...]] = []
         with self._lock:
+            for local in shared:
+                local.sharing = False
             for (local, amount), state, share in zip(asked, answer.states, answer.shares, strict=True):
                 local.flights -= 1
                 local.spent, local.reserved, local.extra = state[:3]
@@ -501,6 +526,8 @@ class BudgetGuard:
                 if not local.lent or local.held < local.busy + local.owed:
                     direct.append(local)
                     self._owing[local.limit.counter.id] = local
+                if local.queue:
+                    local.queue.stir()
         if notices:
             self._say(notices)
         if direct:

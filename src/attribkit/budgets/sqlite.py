@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from attribkit.budgets.store import Answer, Balance, Counter, Entry, Hold, Holder, Move, Row, State, decide
 from attribkit.errors import BudgetStoreBusy, BudgetStoreDown, LedgerBusy, LedgerError
+from attribkit.storage.forks import let_go_at_fork
 from attribkit.storage.sqlite import SqliteDatabase
 
 __all__ = ["SqliteStore"]
@@ -28,8 +31,13 @@ _ADD = (
 )
 _COUNTED = "UPDATE attribkit_budget_counters SET spent = ?, reserved = ?, lent = ? WHERE number = ?"
 _HELD = "UPDATE attribkit_budget_holds SET held = ?, share = ?, flushed = ? WHERE counter = ? AND holder = ?"
+_FORGET = "DELETE FROM attribkit_budget_holds WHERE counter = ? AND holder = ?"
 _HOLD = "INSERT INTO attribkit_budget_holds VALUES (?, ?, ?, ?, ?)"
 _PATIENCE = 20.0
+_BATCH = 256
+"""Exchanges in one transaction."""
+_CHECKPOINT = 4000
+"""Pages, 16 MB: a transaction writes two, and every checkpoint waits for the disk."""
 
 
 class SqliteStore:
@@ -40,8 +48,11 @@ class SqliteStore:
     def __init__(self, path: str | None, *, patience: float = _PATIENCE, create: bool = True) -> None:
         self.path = path
         self._database = SqliteDatabase(
-            path, room="budgets", migrations=_MIGRATIONS, patience=patience, create=create, first_pause=0.0002
-        )
+            path, room="budgets", migrations=_MIGRATIONS, patience=patience, create=create, first_pause=0.0002,
+            longest_pause=0.004, checkpoint=_CHECKPOINT,
+        )  # fmt: skip
+        self._line = _Line()
+        let_go_at_fork(self, "thread")
 
     def __repr__(self) -> str:
         return f"SqliteStore({self.path or ':memory:'!r})"
@@ -63,73 +74,67 @@ class SqliteStore:
             raise BudgetStoreDown(str(error)) from error
 
     def exchange(self, holder: str, moves: Sequence[Move], now: float, *, wait: bool = True) -> Answer:
-        def work(connection: sqlite3.Connection) -> Answer:
-            execute = connection.execute
-            if len(moves) == 1 and not moves[0].counter[7] and not moves[0].forget:
-                return alone(execute)
-            rows, numbers, before = [], [], []
-            for move in moves:
-                counter = move.counter
-                found = execute(_FIND, (holder, counter.id)).fetchone()
-                if found is None:
-                    number = int(execute(_ADD, counter).lastrowid or 0)
-                    row, there = Row(0, 0, 0, 0), False
-                else:
-                    number, there = found[0], found[5] is not None
-                    row = Row(*found[1:]) if there else Row(*found[1:5])
-                    if counter.slice:
-                        self._expire(connection, number, counter, row, now)
-                rows.append(row)
-                numbers.append(number)
-                before.append((row.spent, row.reserved, row.lent, row.held, row.share, row.flushed, there))
-            answer = decide(rows, moves)
-            for move, row, number, was in zip(moves, rows, numbers, before, strict=True):
-                if (row.spent, row.reserved, row.lent) != was[:3]:
-                    execute(_COUNTED, (row.spent, row.reserved, row.lent, number))
-                if move.forget:
-                    self._forget(connection, number, holder, row)
-                elif not was[6]:
-                    execute(_HOLD, (number, holder, row.held, row.share, row.flushed))
-                elif (row.held, row.share, row.flushed) != was[3:6]:
-                    execute(_HELD, (row.held, row.share, row.flushed, number, holder))
-                if move.counter.slice and row.spent > was[0]:
-                    _sliced(connection, number, move.counter.slice, row.spent - was[0], now)
-            return answer
+        asked = _Asked(holder, moves, now)
+        line = self._line
+        with line.lock:
+            first = not line.led
+            if first:
+                line.led = True
+            elif wait:
+                asked.turn = threading.Lock()
+                asked.turn.acquire()
+                line.waiting.append(asked)
+        if first:
+            return self._lead(line, asked, wait)
+        if asked.turn is None:
+            raise BudgetStoreBusy(f"{self}: another thread of this process asks it just now")
+        if not asked.turn.acquire(timeout=_PATIENCE):
+            with line.lock:
+                late = asked in line.waiting
+                if late:
+                    line.waiting.remove(asked)
+            if late:
+                raise BudgetStoreBusy(f"{self}: it has not answered for {_PATIENCE:.0f} s")
+            asked.turn.acquire()
+        if asked.answer is not None:
+            return asked.answer
+        if asked.error is not None:
+            raise asked.error
+        return self._lead(line, asked, wait)
 
-        def alone(execute: Callable[..., sqlite3.Cursor]) -> Answer:
-            """One plain counter, as nearly every call has it."""
-            move = moves[0]
-            found = execute(_FIND, (holder, move[0][0])).fetchone()
-            if found is None:
-                number = int(execute(_ADD, move[0]).lastrowid or 0)
-                found = (number, 0, 0, 0, 0, None, 0, 0)
-            number, there = found[0], found[5] is not None
-            row = Row(*found[1:]) if there else Row(*found[1:5])
-            answer = decide((row,), moves)
-            execute(_COUNTED, (row.spent, row.reserved, row.lent, number))
-            if there:
-                execute(_HELD, (row.held, row.share, row.flushed, number, holder))
-            else:
-                execute(_HOLD, (number, holder, row.held, row.share, row.flushed))
-            return answer
+    def _lead(self, line: _Line, asked: _Asked, wait: bool) -> Answer:
+        """Answer `asked`, and with it, in the same transaction, what other threads have asked in the meantime."""
+        batch = [asked]
 
-        return self._write(work, wait=wait)
+        def work(connection: sqlite3.Connection) -> list[Answer]:
+            if line.waiting and len(batch) == 1:
+                with line.lock:
+                    while line.waiting and len(batch) < _BATCH and line.waiting[0].holder == asked.holder:
+                        batch.append(line.waiting.popleft())
+            moves = asked.moves
+            if len(batch) == 1 and len(moves) == 1 and not moves[0][0][7] and not moves[0][8]:
+                return [_alone(connection.execute, asked.holder, moves)]
+            return _together(connection, asked.holder, batch)
 
-    def _forget(self, connection: sqlite3.Connection, number: int, holder: str, row: Row) -> None:
-        connection.execute("DELETE FROM attribkit_budget_holds WHERE counter = ? AND holder = ?", (number, holder))
-        if row.held or row.share:
-            connection.execute(_COUNTED, (row.spent, row.reserved - row.held, row.lent - row.share, number))
-
-    def _expire(self, connection: sqlite3.Connection, number: int, counter: Counter, row: Row, now: float) -> None:
-        """Let go what has left a rolling window."""
-        until = int(now) - counter.length - counter.slice
-        gone = connection.execute(
-            "SELECT sum(spent) FROM attribkit_budget_slices WHERE counter = ? AND start <= ?", (number, until)
-        ).fetchone()[0]
-        if gone is not None:
-            connection.execute("DELETE FROM attribkit_budget_slices WHERE counter = ? AND start <= ?", (number, until))
-            row.spent -= gone
-            connection.execute(_COUNTED, (row.spent, row.reserved, row.lent, number))
+        try:
+            answers = self._write(work, wait=wait)
+            for one, answer in zip(batch, answers, strict=True):
+                one.answer = answer
+            return answers[0]
+        except BaseException as error:
+            for one in batch[1:]:
+                one.error = error if isinstance(error, Exception) else BudgetStoreBusy(f"{self}: {error!r}")
+            raise
+        finally:
+            with line.lock:
+                following = line.waiting.popleft() if line.waiting else None
+                line.led = following is not None
+            for one in batch[1:]:
+                assert one.turn is not None
+                one.turn.release()
+            if following is not None:
+                assert following.turn is not None
+                following.turn.release()
 
     def beat(self, holder: Holder, lease: float, now: float) -> None:
         row = holder._replace(expires=now + lease)
@@ -227,6 +232,126 @@ class SqliteStore:
 
     def close(self) -> None:
         self._database.close()
+
+    def before_fork(self) -> None:
+        """Nothing is let go here: what is asked just now is the parent's."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was taken."""
+
+    def after_fork_in_child(self) -> None:
+        """Nobody asks yet."""
+        self._line = _Line()
+
+
+class _Asked:
+    """One exchange that is asked for, and what became of it."""
+
+    __slots__ = ("answer", "error", "holder", "moves", "now", "turn")
+
+    def __init__(self, holder: str, moves: Sequence[Move], now: float) -> None:
+        self.holder, self.moves, self.now = holder, moves, now
+        self.turn: threading.Lock | None = None
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+
+
+class _Line:
+    """The threads of this process that ask: the first of them asks for all. Whoever is let go without an answer is the
+    first now."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.led = False
+        self.waiting: deque[_Asked] = deque()
+
+
+class _Known:
+    """A counter within one transaction: its row, and how it was."""
+
+    __slots__ = ("number", "row", "there", "was")
+
+    def __init__(self, number: int, row: Row, there: bool) -> None:
+        self.number, self.row, self.there = number, row, there
+        self.was = (row.spent, row.reserved, row.lent, row.held, row.share, row.flushed)
+
+
+def _alone(execute: Callable[..., sqlite3.Cursor], holder: str, moves: Sequence[Move]) -> Answer:
+    """One plain counter, as nearly every call has it."""
+    counter = moves[0][0]
+    found = execute(_FIND, (holder, counter[0])).fetchone()
+    if found is None:
+        number = int(execute(_ADD, counter).lastrowid or 0)
+        found = (number, 0, 0, 0, 0, None, 0, 0)
+    number, there = found[0], found[5] is not None
+    row = Row(*found[1:]) if there else Row(*found[1:5])
+    answer = decide((row,), moves)
+    if answer[0] < 0 or (row.spent, row.reserved, row.lent) != (found[1], found[2], found[4]):
+        execute(_COUNTED, (row.spent, row.reserved, row.lent, number))
+    if not there:
+        execute(_HOLD, (number, holder, row.held, row.share, row.flushed))
+    elif answer[0] < 0 or (row.held, row.share, row.flushed) != found[5:]:
+        execute(_HELD, (row.held, row.share, row.flushed, number, holder))
+    return answer
+
+
+def _together(connection: sqlite3.Connection, holder: str, batch: Sequence[_Asked]) -> list[Answer]:
+    """Several counters, or several exchanges of one holder: each counter is read and written once."""
+    execute = connection.execute
+    counters: dict[str, _Known] = {}
+    answers = []
+    for asked in batch:
+        known = []
+        for move in asked.moves:
+            counter = move.counter
+            one = counters.get(counter.id)
+            if one is None:
+                one = counters[counter.id] = _read(execute, holder, counter, asked.now)
+            known.append(one)
+        before = [one.row.spent for one in known]
+        answers.append(decide([one.row for one in known], asked.moves))
+        for one, move, spent in zip(known, asked.moves, before, strict=True):
+            if move.counter.slice and one.row.spent > spent:
+                _sliced(connection, one.number, move.counter.slice, one.row.spent - spent, asked.now)
+            if move.forget:
+                row = one.row
+                row.reserved, row.lent = row.reserved - row.held, row.lent - row.share
+                row.held = row.share = row.flushed = 0
+                if one.there:
+                    execute(_FORGET, (one.number, holder))
+                one.there, one.was = False, (*one.was[:3], 0, 0, 0)
+    for one in counters.values():
+        row, was = one.row, one.was
+        if (row.spent, row.reserved, row.lent) != was[:3]:
+            execute(_COUNTED, (row.spent, row.reserved, row.lent, one.number))
+        if (row.held, row.share, row.flushed) != was[3:]:
+            if one.there:
+                execute(_HELD, (row.held, row.share, row.flushed, one.number, holder))
+            else:
+                execute(_HOLD, (one.number, holder, row.held, row.share, row.flushed))
+    return answers
+
+
+def _read(execute: Callable[..., sqlite3.Cursor], holder: str, counter: Counter, now: float) -> _Known:
+    found = execute(_FIND, (holder, counter.id)).fetchone()
+    if found is None:
+        return _Known(int(execute(_ADD, counter).lastrowid or 0), Row(0, 0, 0, 0), False)
+    there = found[5] is not None
+    known = _Known(found[0], Row(*found[1:]) if there else Row(*found[1:5]), there)
+    if counter.slice:
+        _expire(execute, known, counter, now)
+    return known
+
+
+def _expire(execute: Callable[..., sqlite3.Cursor], known: _Known, counter: Counter, now: float) -> None:
+    """Let go what has left a rolling window."""
+    until = int(now) - counter.length - counter.slice
+    gone = execute(
+        "SELECT sum(spent) FROM attribkit_budget_slices WHERE counter = ? AND start <= ?", (known.number, until)
+    ).fetchone()[0]
+    if gone is not None:
+        execute("DELETE FROM attribkit_budget_slices WHERE counter = ? AND start <= ?", (known.number, until))
+        known.row.spent -= gone
 
 
 def _sliced(connection: sqlite3.Connection, number: int, slice: int, spent: int, now: float) -> None:

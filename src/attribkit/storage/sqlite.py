@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -36,8 +37,9 @@ class SqliteDatabase:
     `close()` or a fork.
 
     Several rooms can keep tables in one file: each has its own row in `attribkit_schema`, so their versions do not
-    meet. A lock held elsewhere is tried again for `patience` seconds at intervals of 2 to 50 ms (SQLite's own busy
-    handler waits in steps of up to 100 ms), then `LedgerBusy` is raised.
+    meet. A lock held elsewhere is tried again for `patience` seconds at random intervals around `first_pause`, growing
+    to `longest_pause` (2 to 50 ms; SQLite's own busy handler waits in fixed steps of up to 100 ms), then `LedgerBusy`
+    is raised. `checkpoint` is after how many pages of the write-ahead log they go into the file, else SQLite's 1,000.
 
     A connection that is open while the process forks would leave the child with SQLite's record of locks that only
     the parent holds, and could corrupt the file. So connections are closed just before a fork and opened again at
@@ -53,9 +55,11 @@ class SqliteDatabase:
         create: bool = True,
         patience: float = 5.0,
         first_pause: float = _FIRST_PAUSE,
+        longest_pause: float = _LONGEST_PAUSE,
+        checkpoint: int | None = None,
     ) -> None:
         self.path = path
-        self._first_pause = first_pause
+        self._first_pause, self._longest_pause, self._checkpoint = first_pause, longest_pause, checkpoint
         self._room, self._migrations = room, migrations
         self._create, self._patience = create, patience
         self._lock = threading.RLock()
@@ -147,8 +151,8 @@ class SqliteDatabase:
                     raise
                 if not isinstance(explained, LedgerBusy) or time.monotonic() >= deadline:
                     raise explained from error
-            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            time.sleep(min(pause * random.uniform(0.5, 1.5), max(0.0, deadline - time.monotonic())))
+            pause = min(pause * 2, self._longest_pause)
 
     def _explained(self, error: sqlite3.DatabaseError) -> LedgerError | None:
         """Return what the user should read, None for errors that are about the data and not the file."""
@@ -178,6 +182,8 @@ class SqliteDatabase:
             if mode.startswith("rw"):
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 connection.execute("PRAGMA synchronous = NORMAL")
+                if self._checkpoint is not None:
+                    connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint}").fetchall()
                 connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LEFT}").fetchall()
             elif mode.startswith("ro") and self._version(connection) < len(self._migrations):
                 connection = self._brought_up(connection)

@@ -39,8 +39,6 @@ from attribkit.budgets.policy import Budget
 from attribkit.errors import BudgetExceeded
 
 STORES = ("memory", "sqlite", "redis", "postgresql")
-_PATIENCE = 10.0
-"""Seconds that a call waits for room."""
 WORST = 5 * 10**9
 """Pico-dollars that each call reserves; it costs between nothing and all of them."""
 
@@ -85,15 +83,15 @@ def at(name: str) -> Iterator[str | None]:
 # -- the hammer -------------------------------------------------------------------------------------------------------
 
 
-def budget_of(limit: str) -> Budget:
+def budget_of(limit: str, patience: float) -> Budget:
     """The budget of all: a call without room waits for what others give back, and is refused when nothing comes."""
-    queue = {"at": "100%", "action": "queue", "seconds": _PATIENCE, "waiting": 10_000}
+    queue = {"at": "100%", "action": "queue", "seconds": patience, "waiting": 10_000}
     return Budget("all", limit=limit, window="total", store_down="closed", thresholds=[queue])
 
 
-def worker(url: str, limit: str, threads: int, report: str, go: str) -> None:
+def worker(url: str, limit: str, threads: int, patience: float, report: str, go: str) -> None:
     """Call in every thread until one call is refused."""
-    guard = made(url, budget_of(limit))
+    guard = made(url, budget_of(limit, patience))
     who, call = Attribution.of({"tenant_id": "acme"}), Call()
     totals, times, wrong = [], [], []
     file = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -145,11 +143,13 @@ def worker(url: str, limit: str, threads: int, report: str, go: str) -> None:
     )
 
 
-def hammer(name: str, url: str, processes: int, threads: int, limit: str, kill: int, folder: Path) -> dict[str, Any]:
+def hammer(
+    name: str, url: str, processes: int, threads: int, limit: str, kill: int, patience: float, folder: Path
+) -> dict[str, Any]:
     go, whole = folder / "go", int(Decimal(limit) * 10**12)
     running = []
     for number in range(processes):
-        words = ["worker", url, limit, str(threads), str(folder / f"{number}.spent"), str(go)]
+        words = ["worker", url, limit, str(threads), str(patience), str(folder / f"{number}.spent"), str(go)]
         running.append(
             subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
@@ -175,7 +175,7 @@ def hammer(name: str, url: str, processes: int, threads: int, limit: str, kill: 
     done = _spent(reports)
     left = whole - _balance(url).spent
     # Whoever comes next finds what the dead held given back, and spends it.
-    last = made(url, budget_of(limit))
+    last = made(url, Budget("all", limit=limit, window="total"))
     with contextlib.suppress(BudgetExceeded):
         for _ in range(10_000_000):
             held = last.reserve(Call(), Attribution(), "last")
@@ -368,8 +368,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> int:
     if sys.argv[1:2] == ["worker"]:
-        url, limit, threads, report, go = sys.argv[2:7]
-        worker(url, limit, int(threads), report, go)
+        url, limit, threads, patience, report, go = sys.argv[2:8]
+        worker(url, limit, int(threads), float(patience), report, go)
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stores", default=",".join(STORES))
@@ -378,6 +378,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=50)
     parser.add_argument("--limit", default="50")
     parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds that a call waits for room")
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--many", type=int)
     parser.add_argument("--calls", type=int, default=5000)
@@ -392,7 +393,7 @@ def main() -> int:
                 print(f"{name}: no server here", file=sys.stderr)
             elif given.hammer:
                 with tempfile.TemporaryDirectory() as folder:
-                    shape = given.processes, given.threads, given.limit, given.kill
+                    shape = given.processes, given.threads, given.limit, given.kill, given.patience
                     rows.append(hammer(name, url, *shape, Path(folder)))
             elif given.many:
                 rows.append(many(name, url, given.many))

@@ -8,6 +8,7 @@ goes back within a tenth of a second, and nobody is refused while shares are out
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections import deque
@@ -52,6 +53,7 @@ _GROWING = 10_000
 """Streams that may wait for their reservation to grow."""
 _PLANS = 8192
 _UNUSED_SECONDS = 60.0
+_PRUNE_SECONDS = 3600.0
 _UNITS = {"usd": 0, "tokens": 1, "calls": 2}
 
 
@@ -687,18 +689,26 @@ class BudgetGuard:
                 self._grown(store, reservation, call, made, wait=True)
         self._resync(store)
 
+    def _doubt(self) -> None:
+        """This process has slept for longer than its lease: another may have buried it."""
+        with self._lock:
+            for local in self._locals.values():
+                local.uncertain = True
+
     def _resync(self, store: Store) -> None:
-        """After a failure: hold at the store just what is held here."""
+        """After a failure: hold at the store just what is held here, and here no more than there."""
         with self._lock:
             for local in [one for one in self._locals.values() if one.uncertain and not one.flights]:
                 held = next((h.held for h in store.holds(self._holder) if h.counter == local.limit.counter.id), 0)
                 if held > local.held:
                     move = Move(local.limit.counter, -1, local.settled, held - local.held, held)
                     store.exchange(self._holder, [move], self._now())
+                local.held = min(local.held, held)
                 local.uncertain = False
 
     def _keeping(self, generation: int) -> None:
         refreshed = beaten = 0.0
+        pruned = time.monotonic() - _PRUNE_SECONDS + random.uniform(10, 60)
         while not self._closed and generation == self._generation:
             self._wake.wait(_REFRESH_SECONDS)
             self._wake.clear()
@@ -715,9 +725,16 @@ class BudgetGuard:
                     self._refresh(store)
                     self._prune(store)
                 if store is not None and tick - beaten >= _LEASE / 6:
+                    if beaten and tick - beaten >= _LEASE:
+                        self._doubt()
                     beaten = tick
                     store.beat(self._me(), _LEASE, self._now())
                     self._sweep(store, self._now())
+                    if self._journals is not None:
+                        holders.bury_left(store, self._holder, self._journals, self._now())
+                if store is not None and tick - pruned >= _PRUNE_SECONDS:
+                    pruned = tick
+                    store.prune(self._now())
             except (BudgetStoreBusy, BudgetStoreDown) as error:
                 self._down(error)
                 time.sleep(0.2)
@@ -746,7 +763,10 @@ class BudgetGuard:
                 moves = [Move(one.limit.counter, -1, one.settled, forget=True) for one in some]
                 if not moves:
                     continue
-                store.exchange(self._holder, moves, now, wait=False)
+                try:
+                    store.exchange(self._holder, moves, now, wait=False)
+                except BudgetStoreBusy:
+                    return
                 self._plans.clear()
                 for local in some:
                     local.dead = True
@@ -824,7 +844,7 @@ class BudgetGuard:
             self._keeper.join(_CLOSING)
         if store is not None and self.flush() and self._landed():
             try:
-                store.bury(self._holder, {}, self._now())
+                store.bury(self._holder, {}, self._now(), forget=True)
                 if self._journal is not None:
                     self._journal.close(remove=True)
                     self._journal = None

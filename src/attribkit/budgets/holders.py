@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from functools import lru_cache
 
 from attribkit.budgets.journal import read_journal
-from attribkit.budgets.store import Holder, Store
+from attribkit.budgets.store import GRAVE, Holder, Store
 
-__all__ = ["bury_dead", "journal_path", "this_process"]
+__all__ = ["bury_dead", "bury_left", "journal_path", "this_process"]
+
+_SUFFIX = ".spent"
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +59,7 @@ def this_process(id: str) -> Holder:
 
 def journal_path(folder: str, holder: str) -> str:
     """Return where a holder on this machine keeps what it has spent."""
-    return os.path.join(folder, f"{holder}.spent")
+    return os.path.join(folder, holder + _SUFFIX)
 
 
 def _dead(holder: Holder, expired: bool) -> bool:
@@ -76,10 +79,32 @@ def bury_dead(store: Store, own: str, journals: str | None, now: float) -> int:
     for holder, expired in store.holders(now):
         if holder.id == own or not _dead(holder, expired):
             continue
-        path = journal_path(journals, holder.id) if journals is not None else None
-        spent = read_journal(path, [hold.counter for hold in store.holds(holder.id)]) if path is not None else {}
-        freed += store.bury(holder.id, spent, now)
-        if path is not None and holder.host == _host():
+        freed += _buried(store, holder.id, journals, now, ours=holder.host == _host())
+    return freed
+
+
+def bury_left(store: Store, own: str, journals: str, now: float) -> None:
+    """Tell the store what stands in journals of this machine whose processes were buried from another one, which could
+    not read them."""
+    try:
+        found = [name.removesuffix(_SUFFIX) for name in os.listdir(journals) if name.endswith(_SUFFIX)]
+    except OSError:
+        return
+    if len(found) < 2:  # one's own
+        return
+    known = {holder.id for holder, _ in store.holders(now)}
+    for id in found:
+        if id != own and id not in known:
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                if store.holds(id) or time.time() - os.stat(journal_path(journals, id)).st_mtime > GRAVE:
+                    _buried(store, id, journals, now, ours=True)
+
+
+def _buried(store: Store, id: str, journals: str | None, now: float, *, ours: bool) -> int:
+    path = journal_path(journals, id) if journals is not None else None
+    spent = read_journal(path, [hold.counter for hold in store.holds(id)]) if path is not None else {}
+    freed = store.bury(id, spent, now)
+    if path is not None and ours:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
     return freed

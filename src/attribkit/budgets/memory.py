@@ -6,7 +6,20 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attribkit.budgets.store import Answer, Balance, Counter, Entry, Hold, Holder, Move, Row, State, decide
+from attribkit.budgets.store import (
+    GRAVE,
+    Answer,
+    Balance,
+    Counter,
+    Entry,
+    Hold,
+    Holder,
+    Move,
+    Row,
+    State,
+    decide,
+    over_since,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -73,17 +86,23 @@ class MemoryStore:
 
     def holders(self, now: float) -> list[tuple[Holder, bool]]:
         with self._lock:
-            return [(holder, holder.expires <= now) for holder in self._holders.values()]
+            return [
+                (holder, holder.expires <= now)
+                for holder in self._holders.values()
+                if holder.expires > 0 or any(hold[0] for (who, _), hold in self._holds.items() if who == holder.id)
+            ]
 
     def holds(self, holder: str) -> list[Hold]:
         with self._lock:
             return [Hold(counter, hold[0], hold[2]) for (who, counter), hold in self._holds.items() if who == holder]
 
-    def bury(self, holder: str, settled: Mapping[str, int], now: float) -> int:
+    def bury(self, holder: str, settled: Mapping[str, int], now: float, *, forget: bool = False) -> int:
         with self._lock:
             freed = 0
             for who, counter in [key for key in self._holds if key[0] == holder]:
                 held, share, flushed = self._holds.pop((who, counter))
+                if not forget:
+                    self._holds[who, counter] = [0, 0, max(flushed, settled.get(counter, 0))]
                 counted = self._of(self._counted[counter].counter, now)
                 late = max(0, settled.get(counter, 0) - flushed)
                 counted.spent += late
@@ -92,8 +111,30 @@ class MemoryStore:
                 counted.reserved -= held
                 counted.lent -= share
                 freed += held > 0
-            self._holders.pop(holder, None)
+            found = self._holders.pop(holder, None)
+            if found is not None and not forget:
+                self._holders[holder] = found if found.expires < 0 else found._replace(expires=-now)
             return freed
+
+    def prune(self, now: float) -> int:
+        with self._lock:
+            alive = {id for id, holder in self._holders.items() if holder.expires > 0}
+            used = {counter for (who, counter), hold in self._holds.items() if hold[0] or who in alive}
+            over = {id for id, one in self._counted.items() if self._is_over(one, id in used, now)}
+            long_dead = {id for id, one in self._holders.items() if one.expires < 0 and -one.expires < now - GRAVE}
+            for id in over:
+                del self._counted[id]
+            for (who, counter), hold in list(self._holds.items()):
+                if counter in over or (who in long_dead and not hold[0]):
+                    del self._holds[who, counter]
+            for id in long_dead - {who for who, _ in self._holds}:
+                del self._holders[id]
+            return len(over)
+
+    def _is_over(self, one: _Counted, used: bool, now: float) -> bool:
+        if one.counter.slice:
+            return not (used or one.extra or self._of(one.counter, now).slices)
+        return over_since(one.counter) < now
 
     def version(self) -> int:
         return self._version

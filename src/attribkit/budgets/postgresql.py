@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attribkit.budgets.store import Answer, Balance, Counter, Entry, Hold, Holder, Move, State
+from attribkit.budgets.batches import Asked, Line
+from attribkit.budgets.store import GRAVE, Answer, Balance, Counter, Entry, Hold, Holder, Move, State
 from attribkit.errors import BudgetStoreDown, ConfigurationError
 
 __all__ = ["PostgresStore"]
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 _MIGRATIONS = ("postgresql_0001.sql",)
 _NOW = "extract(epoch FROM clock_timestamp())"
+_SECONDS = 5.0
 _MOST = 8
 """Connections of one process; more callers wait their turn."""
 
@@ -43,6 +45,7 @@ class PostgresStore:
         self._process = os.getpid()
         self._turns = threading.BoundedSemaphore(_MOST)
         self._idle: list[Any] = []
+        self._line = Line(2 * _SECONDS)
         self._lock = threading.Lock()
         self._ready = False
 
@@ -98,16 +101,19 @@ class PostgresStore:
             connection.execute("SELECT pg_advisory_unlock(7105632)")
 
     def exchange(self, holder: str, moves: Sequence[Move], now: float, *, wait: bool = True) -> Answer:
-        # Rows are locked in one order everywhere, so that no two processes wait for each other.
-        order = sorted(range(len(moves)), key=lambda index: moves[index].counter.id)
-        given = json.dumps([[*moves[index].counter, *map(int, moves[index][1:]), index] for index in order])
-        statement = "SELECT attribkit_budget_exchange(%s, %s, %s::jsonb)"
-        refused, *rows = self._asked(lambda db: db.execute(statement, (holder, now, given)).fetchone()[0])
-        states: list[Any] = [None] * len(moves)
-        shares = [0] * len(moves)
-        for index, row in zip(order, rows, strict=True):
-            states[index], shares[index] = State(*map(int, row[:4])), int(row[4])
-        return Answer(refused, tuple(states), tuple(shares))
+        def work(collect: Callable[[], list[Asked]]) -> list[Answer]:
+            batch = collect()
+            given = [_said(one.moves) for one in batch]
+            if len(given) == 1:
+                statement, said = "SELECT attribkit_budget_exchange(%s, %s, %s::jsonb)", json.dumps(given[0])
+            else:
+                statement, said = "SELECT attribkit_budget_exchanges(%s, %s, %s::jsonb)", json.dumps(given)
+            told = self._asked(lambda db: db.execute(statement, (holder, now, said)).fetchone()[0])
+            if len(given) == 1:
+                told = [told]
+            return [_answer(rows, one) for rows, one in zip(told, given, strict=True)]
+
+        return self._line.ask(Asked(holder, moves, now), work, wait)
 
     def beat(self, holder: Holder, lease: float, now: float) -> None:
         statement = (
@@ -117,7 +123,10 @@ class PostgresStore:
         self._asked(lambda db: db.execute(statement, (*holder[:4], lease)))
 
     def holders(self, now: float) -> list[tuple[Holder, bool]]:
-        statement = f"SELECT id, host, pid, born, expires, expires <= {_NOW} FROM attribkit_budget_holders"
+        statement = (
+            f"SELECT id, host, pid, born, expires, expires <= {_NOW} FROM attribkit_budget_holders r WHERE expires > 0 "
+            "OR EXISTS (SELECT 1 FROM attribkit_budget_holds h WHERE h.holder = r.id AND h.held > 0)"
+        )
         return [(Holder(*row[:5]), row[5]) for row in self._asked(lambda db: db.execute(statement).fetchall())]
 
     def holds(self, holder: str) -> list[Hold]:
@@ -128,10 +137,14 @@ class PostgresStore:
         rows = self._asked(lambda db: db.execute(statement, (holder,)).fetchall())
         return [Hold(id, int(held), int(flushed)) for id, held, flushed in rows]
 
-    def bury(self, holder: str, settled: Mapping[str, int], now: float) -> int:
-        statement = "SELECT attribkit_budget_bury(%s, %s::jsonb, %s)"
+    def bury(self, holder: str, settled: Mapping[str, int], now: float, *, forget: bool = False) -> int:
+        statement = "SELECT attribkit_budget_bury(%s, %s::jsonb, %s, %s)"
         given = json.dumps(dict(settled))
-        return int(self._asked(lambda db: db.execute(statement, (holder, given, now)).fetchone()[0]))
+        return int(self._asked(lambda db: db.execute(statement, (holder, given, now, forget)).fetchone()[0]))
+
+    def prune(self, now: float) -> int:
+        statement = "SELECT attribkit_budget_prune(%s, %s)"
+        return int(self._asked(lambda db: db.execute(statement, (now, GRAVE)).fetchone()[0]))
 
     def version(self) -> int:
         return int(self._asked(lambda db: db.execute("SELECT version FROM attribkit_budget_version").fetchone()[0]))
@@ -195,3 +208,19 @@ class PostgresStore:
         self._closed = True  # what is still asked in another thread closes its connection itself
         while self._idle:
             self._idle.pop().close()
+
+
+def _said(moves: Sequence[Move]) -> list[list[Any]]:
+    """Return an exchange as the functions take it. Rows are locked in one order everywhere, so that no two processes
+    wait for each other."""
+    order = sorted(range(len(moves)), key=lambda index: moves[index].counter.id)
+    return [[*moves[index].counter, *map(int, moves[index][1:]), index] for index in order]
+
+
+def _answer(told: Sequence[Any], said: Sequence[Sequence[Any]]) -> Answer:
+    refused, *rows = told
+    states: list[Any] = [None] * len(rows)
+    shares = [0] * len(rows)
+    for one, row in zip(said, rows, strict=True):
+        states[one[-1]], shares[one[-1]] = State(*map(int, row[:4])), int(row[4])
+    return Answer(refused, tuple(states), tuple(shares))

@@ -165,17 +165,44 @@ BEGIN
 END
 $body$;
 
-CREATE FUNCTION attribkit_budget_bury(p_holder text, p_settled jsonb, p_now double precision) RETURNS integer
+CREATE FUNCTION attribkit_budget_exchanges(p_holder text, p_now double precision, p_asked jsonb) RETURNS jsonb
+LANGUAGE plpgsql AS $body$
+DECLARE
+    moves jsonb;
+    answers jsonb := '[]';
+BEGIN
+    -- All rows are made and locked in one order before the first exchange, as a single exchange does it.
+    INSERT INTO attribkit_budget_counters (id, budget, key, "window", unit, start, "end", slice, length)
+        SELECT DISTINCT ON ((m ->> 0) COLLATE "C") m ->> 0, m ->> 1, m ->> 2, m ->> 3, m ->> 4, (m ->> 5)::bigint,
+            (m ->> 6)::bigint, (m ->> 7)::integer, (m ->> 8)::integer
+        FROM jsonb_array_elements(p_asked) AS a(one), jsonb_array_elements(a.one) AS b(m)
+        WHERE NOT EXISTS (SELECT FROM attribkit_budget_counters c WHERE c.id = m ->> 0)
+        ORDER BY (m ->> 0) COLLATE "C"
+        ON CONFLICT (id) DO NOTHING;
+    PERFORM c.number FROM attribkit_budget_counters c WHERE c.id IN (
+        SELECT m ->> 0 FROM jsonb_array_elements(p_asked) AS a(one), jsonb_array_elements(a.one) AS b(m)
+    ) ORDER BY c.id COLLATE "C" FOR UPDATE;
+    FOR moves IN SELECT a.one FROM jsonb_array_elements(p_asked) AS a(one) LOOP
+        answers := answers || jsonb_build_array(attribkit_budget_exchange(p_holder, p_now, moves));
+    END LOOP;
+    RETURN answers;
+END
+$body$;
+
+CREATE FUNCTION attribkit_budget_bury(p_holder text, p_settled jsonb, p_now double precision, p_forget boolean)
+RETURNS integer
 LANGUAGE plpgsql AS $body$
 DECLARE
     hold record;
     late numeric;
     freed integer := 0;
 BEGIN
+    PERFORM c.number FROM attribkit_budget_counters c JOIN attribkit_budget_holds h ON h.counter = c.number
+        WHERE h.holder = p_holder ORDER BY c.id COLLATE "C" FOR UPDATE OF c;
     FOR hold IN
         SELECT c.number, c.id, c.slice, h.held, h.share, h.flushed
             FROM attribkit_budget_counters c JOIN attribkit_budget_holds h ON h.counter = c.number
-            WHERE h.holder = p_holder ORDER BY c.id FOR UPDATE OF c, h
+            WHERE h.holder = p_holder
     LOOP
         late := greatest(0, coalesce((p_settled ->> hold.id)::numeric, 0) - hold.flushed);
         UPDATE attribkit_budget_counters c
@@ -186,12 +213,47 @@ BEGIN
                 VALUES (hold.number, floor(p_now / hold.slice)::bigint * hold.slice, late)
                 ON CONFLICT (counter, start) DO UPDATE SET spent = s.spent + excluded.spent;
         END IF;
-        DELETE FROM attribkit_budget_holds h WHERE h.holder = p_holder AND h.counter = hold.number;
+        UPDATE attribkit_budget_holds h SET held = 0, share = 0, flushed = hold.flushed + late
+            WHERE h.holder = p_holder AND h.counter = hold.number;
         IF hold.held > 0 THEN
             freed := freed + 1;
         END IF;
     END LOOP;
-    DELETE FROM attribkit_budget_holders h WHERE h.id = p_holder;
+    IF p_forget THEN
+        DELETE FROM attribkit_budget_holds h WHERE h.holder = p_holder;
+        DELETE FROM attribkit_budget_holders r WHERE r.id = p_holder;
+    ELSE -- once buried, `expires` is the time of that, and negative
+        UPDATE attribkit_budget_holders r SET expires = -extract(epoch FROM clock_timestamp())
+            WHERE r.id = p_holder AND r.expires > 0;
+    END IF;
     RETURN freed;
+END
+$body$;
+
+CREATE FUNCTION attribkit_budget_prune(p_now double precision, p_grave integer) RETURNS integer
+LANGUAGE plpgsql AS $body$
+DECLARE
+    buried double precision := extract(epoch FROM clock_timestamp()) - p_grave;
+    gone bigint[];
+BEGIN
+    WITH over AS (
+        DELETE FROM attribkit_budget_counters c WHERE c.number IN (
+            SELECT o.number FROM attribkit_budget_counters o WHERE 3 * o."end" - 2 * o.start + 172800 < p_now
+            OR (o.slice > 0 AND o.reserved = 0 AND o.extra = 0
+                AND NOT EXISTS (SELECT FROM attribkit_budget_slices s
+                    WHERE s.counter = o.number AND s.start + o.length + o.slice > p_now)
+                AND NOT EXISTS (SELECT FROM attribkit_budget_holds h JOIN attribkit_budget_holders r ON r.id = h.holder
+                    WHERE h.counter = o.number AND (h.held > 0 OR r.expires > 0)))
+            ORDER BY o.id COLLATE "C" LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ) RETURNING c.number
+    )
+    SELECT coalesce(array_agg(number), '{}') INTO gone FROM over;
+    DELETE FROM attribkit_budget_holds h WHERE h.counter = ANY (gone);
+    DELETE FROM attribkit_budget_slices s WHERE s.counter = ANY (gone);
+    DELETE FROM attribkit_budget_holds h USING attribkit_budget_holders r
+        WHERE r.id = h.holder AND h.held = 0 AND r.expires < 0 AND -r.expires < buried;
+    DELETE FROM attribkit_budget_holders r WHERE r.expires < 0 AND -r.expires < buried
+        AND NOT EXISTS (SELECT FROM attribkit_budget_holds h WHERE h.holder = r.id);
+    RETURN cardinality(gone);
 END
 $body$;

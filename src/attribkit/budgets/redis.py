@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attribkit.budgets.store import Answer, Balance, Counter, Entry, Hold, Holder, Move, State
+from attribkit.budgets.batches import Asked, Line
+from attribkit.budgets.store import GRAVE, Answer, Balance, Counter, Entry, Hold, Holder, Move, State
 from attribkit.errors import BudgetStoreDown, ConfigurationError
 
 __all__ = ["RedisStore"]
@@ -16,6 +17,8 @@ _TAG = "{attribkit}:budgets:"  # one slot of a cluster: a script may touch any o
 _COUNTER, _HOLDER, _BUDGET, _ENTRIES = f"{_TAG}counter:", f"{_TAG}holds:", f"{_TAG}counters:", f"{_TAG}entries:"
 _HOLDERS, _DEFINITIONS, _VERSION = f"{_TAG}holders", f"{_TAG}definitions", f"{_TAG}version"
 _SECONDS = 5.0
+_BURIED = ":buried"
+"""In a holder's hash: who it was, once it is buried."""
 
 
 def _script(name: str) -> str:
@@ -40,6 +43,8 @@ class RedisStore:
                 name="budget_store",
             ) from None
         self._error: type[Exception] = redis.RedisError
+        self._no_script: type[Exception] = redis.exceptions.NoScriptError
+        self._line = Line(2 * _SECONDS)
         self._redis: Any = redis.Redis.from_url(
             url,
             decode_responses=True,
@@ -59,17 +64,35 @@ class RedisStore:
             raise BudgetStoreDown(f"Redis: {type(error).__name__}") from error
 
     def exchange(self, holder: str, moves: Sequence[Move], now: float, *, wait: bool = True) -> Answer:
-        keys, values = [_HOLDER + holder], [repr(now)]
-        for move in moves:
-            counter = move.counter
-            keys.append(_COUNTER + counter.id)
-            values += ["" if one is None else str(one) for one in counter]
-            values += [str(int(one)) for one in move[1:]]
-            values.append(_BUDGET + counter.budget)
-        told = self._asked(lambda: self._moves(keys=keys, args=values))
-        numbers = [int(one) for one in told]
-        states = tuple(State(*numbers[at : at + 4]) for at in range(1, len(numbers), 5))
-        return Answer(numbers[0], states, tuple(numbers[5::5]))
+        def work(collect: Callable[[], list[Asked]]) -> list[Answer]:
+            batch = collect()
+            if len(batch) == 1:
+                keys, values = _said(batch[0])
+                return [_answer(self._asked(lambda: self._moves(keys=keys, args=values)))]
+            return [_answer(one) for one in self._asked(lambda: self._together(batch))]
+
+        return self._line.ask(Asked(holder, moves, now), work, wait)
+
+    def _together(self, batch: Sequence[Asked]) -> list[Any]:
+        """Run the script for each exchange, in one round trip."""
+        script = self._moves
+        found: list[Any] = [None] * len(batch)
+        missing = list(range(len(batch)))
+        for _ in range(2):
+            pipeline = self._redis.pipeline(transaction=False)
+            for place in missing:
+                keys, values = _said(batch[place])
+                pipeline.evalsha(script.sha, len(keys), *keys, *values)
+            for place, told in zip(missing, pipeline.execute(raise_on_error=False), strict=True):
+                found[place] = told
+            missing = [place for place in missing if isinstance(found[place], self._no_script)]
+            if not missing:
+                break
+            self._redis.script_load(script.script)
+        for told in found:
+            if isinstance(told, Exception):
+                raise told
+        return found
 
     def _time(self) -> float:
         seconds, micros = self._redis.time()
@@ -78,7 +101,11 @@ class RedisStore:
     def beat(self, holder: Holder, lease: float, now: float) -> None:
         def work() -> None:
             facts = json.dumps([holder.host, holder.pid, holder.born, self._time() + lease])
-            self._redis.hset(_HOLDERS, holder.id, facts)
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.hset(_HOLDERS, holder.id, facts)
+            pipeline.hdel(_HOLDER + holder.id, _BURIED)
+            pipeline.persist(_HOLDER + holder.id)
+            pipeline.execute()
 
         self._asked(work)
 
@@ -92,13 +119,32 @@ class RedisStore:
 
     def holds(self, holder: str) -> list[Hold]:
         found = self._asked(lambda: self._redis.hgetall(_HOLDER + holder))
-        return [Hold(id, int(text.split()[0]), int(text.split()[2])) for id, text in found.items()]
+        return [Hold(id, int(text.split()[0]), int(text.split()[2])) for id, text in found.items() if id != _BURIED]
 
-    def bury(self, holder: str, settled: Mapping[str, int], now: float) -> int:
-        values = [repr(now), holder, _COUNTER]
+    def bury(self, holder: str, settled: Mapping[str, int], now: float, *, forget: bool = False) -> int:
+        values = [repr(now), holder, _COUNTER, "" if forget else str(GRAVE)]
         for id, amount in settled.items():
             values += [id, str(amount)]
         return int(self._asked(lambda: self._bury(keys=[_HOLDER + holder, _HOLDERS], args=values)))
+
+    def prune(self, now: float) -> int:
+        """Counters end by themselves here; their names are taken out of the sets of their budgets."""
+
+        def work() -> int:
+            gone = 0
+            for name in self._redis.scan_iter(f"{_BUDGET}*"):
+                keys = list(self._redis.sscan_iter(name, count=1000))
+                for start in range(0, len(keys), 1000):
+                    pipeline = self._redis.pipeline(transaction=False)
+                    some = keys[start : start + 1000]
+                    for key in some:
+                        pipeline.exists(key)
+                    ended = [key for key, there in zip(some, pipeline.execute(), strict=True) if not there]
+                    if ended:
+                        gone += self._redis.srem(name, *ended)
+            return gone
+
+        return int(self._asked(work))
 
     def version(self) -> int:
         return int(self._asked(lambda: self._redis.get(_VERSION)) or 0)
@@ -144,3 +190,21 @@ class RedisStore:
 
     def close(self) -> None:
         self._redis.close()
+
+
+def _said(asked: Asked) -> tuple[list[str], list[str]]:
+    """Return an exchange as keys and arguments of the script."""
+    keys, values = [_HOLDER + asked.holder], [repr(asked.now), asked.holder, _HOLDERS]
+    for move in asked.moves:
+        counter = move.counter
+        keys.append(_COUNTER + counter.id)
+        values += ["" if one is None else str(one) for one in counter]
+        values += [str(int(one)) for one in move[1:]]
+        values.append(_BUDGET + counter.budget)
+    return keys, values
+
+
+def _answer(told: Sequence[Any]) -> Answer:
+    numbers = [int(one) for one in told]
+    states = tuple(State(*numbers[at : at + 4]) for at in range(1, len(numbers), 5))
+    return Answer(numbers[0], states, tuple(numbers[5::5]))

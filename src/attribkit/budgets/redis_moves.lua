@@ -1,8 +1,11 @@
--- KEYS: the holder's hash, then the counter of each move. ARGV: now, then 18 values for each move.
+-- KEYS: the holder's hash, then the counter of each move. ARGV: now, the holder, the hash of holders, then 18 values
+-- for each move.
 local now = tonumber(ARGV[1])
 local rows, refused = {}, -1
+local buried = redis.call('HGET', KEYS[1], ':buried')
+if buried then redis.call('HSET', ARGV[3], ARGV[2], buried) end -- a late exchange of the dead: it is buried once more
 for index = 2, #KEYS do
-  local at = 2 + (index - 2) * 18
+  local at = 4 + (index - 2) * 18
   local id, slice, length = ARGV[at], tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
   local key = KEYS[index]
   local found = redis.call('HMGET', key, 'spent', 'reserved', 'extra', 'lent')
@@ -23,6 +26,10 @@ for index = 2, #KEYS do
     row.held, row.share, row.flushed = read(held), read(share), read(flushed)
   end
   if slice > 0 then
+    if zero(row.extra) then
+      redis.call('EXPIRE', key, length + slice + 172800)
+      redis.call('EXPIRE', key .. ':slices', length + slice + 172800)
+    end
     local slices = redis.call('HGETALL', key .. ':slices')
     for n = 1, #slices, 2 do
       if tonumber(slices[n]) + slice + length <= now then

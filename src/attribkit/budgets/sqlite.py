@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attribkit.budgets.store import Answer, Balance, Counter, Entry, Hold, Holder, Move, Row, State, decide
+from attribkit.budgets.batches import Asked, Line
+from attribkit.budgets.store import GRAVE, Answer, Balance, Counter, Entry, Hold, Holder, Move, Row, State, decide
 from attribkit.errors import BudgetStoreBusy, BudgetStoreDown, LedgerBusy, LedgerError
-from attribkit.storage.forks import let_go_at_fork
 from attribkit.storage.sqlite import SqliteDatabase
 
 __all__ = ["SqliteStore"]
@@ -33,9 +31,19 @@ _COUNTED = "UPDATE attribkit_budget_counters SET spent = ?, reserved = ?, lent =
 _HELD = "UPDATE attribkit_budget_holds SET held = ?, share = ?, flushed = ? WHERE counter = ? AND holder = ?"
 _FORGET = "DELETE FROM attribkit_budget_holds WHERE counter = ? AND holder = ?"
 _HOLD = "INSERT INTO attribkit_budget_holds VALUES (?, ?, ?, ?, ?)"
+_HOLDERS = (
+    "SELECT * FROM attribkit_budget_holders r WHERE expires > 0 "
+    "OR EXISTS (SELECT 1 FROM attribkit_budget_holds h WHERE h.holder = r.id AND h.held > 0)"
+)
+"""`expires` is negative once a holder is buried: the time of its burial."""
+_OVER = (
+    'SELECT number FROM attribkit_budget_counters c WHERE 3 * "end" - 2 * start + 172800 < :now '
+    "OR (slice > 0 AND reserved = 0 AND extra = 0 AND NOT EXISTS "
+    "(SELECT 1 FROM attribkit_budget_slices s WHERE s.counter = c.number AND s.start > :now - c.length - c.slice) "
+    "AND NOT EXISTS (SELECT 1 FROM attribkit_budget_holds h JOIN attribkit_budget_holders r ON r.id = h.holder "
+    "WHERE h.counter = c.number AND (h.held > 0 OR r.expires > 0))) LIMIT 1000"
+)
 _PATIENCE = 20.0
-_BATCH = 256
-"""Exchanges in one transaction."""
 _CHECKPOINT = 4000
 """Pages, 16 MB: a transaction writes two, and every checkpoint waits for the disk."""
 
@@ -51,8 +59,7 @@ class SqliteStore:
             path, room="budgets", migrations=_MIGRATIONS, patience=patience, create=create, first_pause=0.0002,
             longest_pause=0.004, checkpoint=_CHECKPOINT,
         )  # fmt: skip
-        self._line = _Line()
-        let_go_at_fork(self, "thread")
+        self._line = Line(_PATIENCE)
 
     def __repr__(self) -> str:
         return f"SqliteStore({self.path or ':memory:'!r})"
@@ -74,67 +81,16 @@ class SqliteStore:
             raise BudgetStoreDown(str(error)) from error
 
     def exchange(self, holder: str, moves: Sequence[Move], now: float, *, wait: bool = True) -> Answer:
-        asked = _Asked(holder, moves, now)
-        line = self._line
-        with line.lock:
-            first = not line.led
-            if first:
-                line.led = True
-            elif wait:
-                asked.turn = threading.Lock()
-                asked.turn.acquire()
-                line.waiting.append(asked)
-        if first:
-            return self._lead(line, asked, wait)
-        if asked.turn is None:
-            raise BudgetStoreBusy(f"{self}: another thread of this process asks it just now")
-        if not asked.turn.acquire(timeout=_PATIENCE):
-            with line.lock:
-                late = asked in line.waiting
-                if late:
-                    line.waiting.remove(asked)
-            if late:
-                raise BudgetStoreBusy(f"{self}: it has not answered for {_PATIENCE:.0f} s")
-            asked.turn.acquire()
-        if asked.answer is not None:
-            return asked.answer
-        if asked.error is not None:
-            raise asked.error
-        return self._lead(line, asked, wait)
+        def work(collect: Callable[[], list[Asked]]) -> list[Answer]:
+            def transaction(connection: sqlite3.Connection) -> list[Answer]:
+                batch = collect()  # what was asked while the lock was waited for comes along
+                if len(batch) == 1 and len(moves) == 1 and not moves[0][0][7] and not moves[0][8]:
+                    return [_alone(connection.execute, holder, moves)]
+                return _together(connection, holder, batch)
 
-    def _lead(self, line: _Line, asked: _Asked, wait: bool) -> Answer:
-        """Answer `asked`, and with it, in the same transaction, what other threads have asked in the meantime."""
-        batch = [asked]
+            return self._write(transaction, wait=wait)
 
-        def work(connection: sqlite3.Connection) -> list[Answer]:
-            if line.waiting and len(batch) == 1:
-                with line.lock:
-                    while line.waiting and len(batch) < _BATCH and line.waiting[0].holder == asked.holder:
-                        batch.append(line.waiting.popleft())
-            moves = asked.moves
-            if len(batch) == 1 and len(moves) == 1 and not moves[0][0][7] and not moves[0][8]:
-                return [_alone(connection.execute, asked.holder, moves)]
-            return _together(connection, asked.holder, batch)
-
-        try:
-            answers = self._write(work, wait=wait)
-            for one, answer in zip(batch, answers, strict=True):
-                one.answer = answer
-            return answers[0]
-        except BaseException as error:
-            for one in batch[1:]:
-                one.error = error if isinstance(error, Exception) else BudgetStoreBusy(f"{self}: {error!r}")
-            raise
-        finally:
-            with line.lock:
-                following = line.waiting.popleft() if line.waiting else None
-                line.led = following is not None
-            for one in batch[1:]:
-                assert one.turn is not None
-                one.turn.release()
-            if following is not None:
-                assert following.turn is not None
-                following.turn.release()
+        return self._line.ask(Asked(holder, moves, now), work, wait)
 
     def beat(self, holder: Holder, lease: float, now: float) -> None:
         row = holder._replace(expires=now + lease)
@@ -143,7 +99,7 @@ class SqliteStore:
         )
 
     def holders(self, now: float) -> list[tuple[Holder, bool]]:
-        rows = self._read(lambda db: db.execute("SELECT * FROM attribkit_budget_holders").fetchall())
+        rows = self._read(lambda db: db.execute(_HOLDERS).fetchall())
         return [(Holder(*row), row[4] <= now) for row in rows]
 
     def holds(self, holder: str) -> list[Hold]:
@@ -153,27 +109,50 @@ class SqliteStore:
         )
         return [Hold(*row) for row in self._read(lambda db: db.execute(statement, (holder,)).fetchall())]
 
-    def bury(self, holder: str, settled: Mapping[str, int], now: float) -> int:
+    def bury(self, holder: str, settled: Mapping[str, int], now: float, *, forget: bool = False) -> int:
         def work(connection: sqlite3.Connection) -> int:
+            execute = connection.execute
             freed = 0
-            holds = connection.execute(
+            holds = execute(
                 "SELECT c.number, c.id, c.slice, h.held, h.share, h.flushed FROM attribkit_budget_holds h "
                 "JOIN attribkit_budget_counters c ON c.number = h.counter WHERE h.holder = ?",
                 (holder,),
             ).fetchall()
             for number, id, slice, held, share, flushed in holds:
                 late = max(0, settled.get(id, 0) - flushed)
-                connection.execute(
-                    "UPDATE attribkit_budget_counters SET spent = spent + ?, reserved = reserved - ?, lent = lent - ? "
-                    "WHERE number = ?",
-                    (late, held, share, number),
-                )
-                if late and slice:
+                if held or share or late:
+                    execute(
+                        "UPDATE attribkit_budget_counters SET spent = spent + ?, reserved = reserved - ?, "
+                        "lent = lent - ? WHERE number = ?",
+                        (late, held, share, number),
+                    )
+                    execute(_HELD, (0, 0, flushed + late, number, holder))
+                if slice and late:
                     _sliced(connection, number, slice, late, now)
                 freed += held > 0
-            connection.execute("DELETE FROM attribkit_budget_holds WHERE holder = ?", (holder,))
-            connection.execute("DELETE FROM attribkit_budget_holders WHERE id = ?", (holder,))
+            if forget:
+                execute("DELETE FROM attribkit_budget_holds WHERE holder = ?", (holder,))
+                execute("DELETE FROM attribkit_budget_holders WHERE id = ?", (holder,))
+            else:
+                execute("UPDATE attribkit_budget_holders SET expires = ? WHERE id = ? AND expires > 0", (-now, holder))
             return freed
+
+        return self._write(work)
+
+    def prune(self, now: float) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            execute = connection.execute
+            gone = execute(_OVER, {"now": now}).fetchall()
+            for table, column in (("counters", "number"), ("holds", "counter"), ("slices", "counter")):
+                connection.executemany(f"DELETE FROM attribkit_budget_{table} WHERE {column} = ?", gone)
+            long_dead = "(SELECT id FROM attribkit_budget_holders WHERE expires < 0 AND -expires < ?)"
+            execute(f"DELETE FROM attribkit_budget_holds WHERE held = 0 AND holder IN {long_dead}", (now - GRAVE,))
+            execute(
+                "DELETE FROM attribkit_budget_holders WHERE expires < 0 AND -expires < ? "
+                "AND id NOT IN (SELECT holder FROM attribkit_budget_holds)",
+                (now - GRAVE,),
+            )
+            return len(gone)
 
         return self._write(work)
 
@@ -233,38 +212,6 @@ class SqliteStore:
     def close(self) -> None:
         self._database.close()
 
-    def before_fork(self) -> None:
-        """Nothing is let go here: what is asked just now is the parent's."""
-
-    def after_fork_in_parent(self) -> None:
-        """Nothing was taken."""
-
-    def after_fork_in_child(self) -> None:
-        """Nobody asks yet."""
-        self._line = _Line()
-
-
-class _Asked:
-    """One exchange that is asked for, and what became of it."""
-
-    __slots__ = ("answer", "error", "holder", "moves", "now", "turn")
-
-    def __init__(self, holder: str, moves: Sequence[Move], now: float) -> None:
-        self.holder, self.moves, self.now = holder, moves, now
-        self.turn: threading.Lock | None = None
-        self.answer: Answer | None = None
-        self.error: Exception | None = None
-
-
-class _Line:
-    """The threads of this process that ask: the first of them asks for all. Whoever is let go without an answer is the
-    first now."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.led = False
-        self.waiting: deque[_Asked] = deque()
-
 
 class _Known:
     """A counter within one transaction: its row, and how it was."""
@@ -295,7 +242,7 @@ def _alone(execute: Callable[..., sqlite3.Cursor], holder: str, moves: Sequence[
     return answer
 
 
-def _together(connection: sqlite3.Connection, holder: str, batch: Sequence[_Asked]) -> list[Answer]:
+def _together(connection: sqlite3.Connection, holder: str, batch: Sequence[Asked]) -> list[Answer]:
     """Several counters, or several exchanges of one holder: each counter is read and written once."""
     execute = connection.execute
     counters: dict[str, _Known] = {}

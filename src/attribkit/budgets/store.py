@@ -6,7 +6,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Answer", "Balance", "Counter", "Entry", "Hold", "Holder", "Move", "Row", "State", "Store", "decide"]
+__all__ = [
+    "GRAVE",
+    "Answer",
+    "Balance",
+    "Counter",
+    "Entry",
+    "Hold",
+    "Holder",
+    "Move",
+    "Row",
+    "State",
+    "Store",
+    "decide",
+]
+
+
+GRAVE = 86_400
+"""Seconds for which a store remembers what a dead process had told it, so that nothing of it counts twice."""
 
 
 class Counter(NamedTuple):
@@ -30,6 +47,11 @@ class Counter(NamedTuple):
 def counter_id(budget: str, key: Mapping[str, str], *, window: str, timezone: str, unit: str, start: int) -> str:
     """Return the id of a counter: the same in every process, another when unit, window or zone are changed."""
     return json.dumps([budget, dict(key), window, timezone, unit, start], separators=(",", ":"), sort_keys=True)
+
+
+def over_since(counter: Counter) -> float:
+    """Return when a counter may be forgotten: two of its windows and two days after the end of its own."""
+    return float("inf") if counter.end is None else 3 * counter.end - 2 * counter.start + 172_800
 
 
 class Holder(NamedTuple):
@@ -125,16 +147,22 @@ class Store(Protocol):
         """Say that `holder` lives; `lease` seconds without a beat and another may bury it."""
 
     def holders(self, now: float) -> list[tuple[Holder, bool]]:
-        """Return all holders, and of each whether its lease has ended."""
+        """Return all holders that are not buried, and of each whether its lease has ended. A buried one that holds
+        something, because an exchange of its own arrived late, is among them."""
 
     def holds(self, holder: str) -> list[Hold]:
         """Return what a holder has."""
 
-    def bury(self, holder: str, settled: Mapping[str, int], now: float) -> int:
+    def bury(self, holder: str, settled: Mapping[str, int], now: float, *, forget: bool = False) -> int:
         """Give back all that a dead holder held, after adding what it had `settled` (by counter id) and not told.
 
-        Returns how many counters it held something in.
+        What it had told stays known for a day: burying it again, or an exchange of its own that arrives late, adds
+        nothing twice. With `forget` nothing stays; that is for a holder that ends itself. Returns how many counters it
+        held something in.
         """
+
+    def prune(self, now: float) -> int:
+        """Forget counters whose windows are long over, and the long dead; return how many counters."""
 
     def version(self) -> int:
         """Return a number that changes when a definition does."""

@@ -1,0 +1,110 @@
+"""Exchanges that several threads of one process ask for at once: the first of them asks the store for all."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from attribkit.budgets.store import Answer, Move
+from attribkit.errors import BudgetStoreBusy
+from attribkit.storage.forks import let_go_at_fork
+
+__all__ = ["Asked", "Line"]
+
+_MOST = 256
+
+
+class Asked:
+    """One exchange that is asked for, and what became of it."""
+
+    __slots__ = ("answer", "error", "holder", "moves", "now", "turn")
+
+    def __init__(self, holder: str, moves: Sequence[Move], now: float) -> None:
+        self.holder, self.moves, self.now = holder, moves, now
+        self.turn: threading.Lock | None = None
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+
+
+class Line:
+    """Threads of a process before one store. One at a time speaks with it, and takes along what the others have asked
+    until then: a transaction or a round trip serves all of them, and however many threads a process has, it waits for
+    the store once."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._begin()
+        let_go_at_fork(self, "thread")
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._led = False
+        self._waiting: deque[Asked] = deque()
+
+    def ask(self, asked: Asked, work: Callable[[Callable[[], list[Asked]]], Sequence[Answer]], wait: bool) -> Answer:
+        """Return the answer to `asked`. `work` is given a function that says for whom it works, `asked` first, and
+        returns an answer for each. With `wait=False` BudgetStoreBusy is raised where another thread is at it."""
+        with self._lock:
+            leads = not self._led
+            if leads:
+                self._led = True
+            elif wait:
+                asked.turn = threading.Lock()
+                asked.turn.acquire()
+                self._waiting.append(asked)
+        if leads:
+            return self._lead(asked, work)
+        if asked.turn is None:
+            raise BudgetStoreBusy("another thread of this process asks the budget store just now")
+        if not asked.turn.acquire(timeout=self._patience):
+            with self._lock:
+                late = asked in self._waiting
+                if late:
+                    self._waiting.remove(asked)
+            if late:
+                raise BudgetStoreBusy(f"the budget store has not answered for {self._patience:.0f} s")
+            asked.turn.acquire()
+        if asked.answer is not None:
+            return asked.answer
+        if asked.error is not None:
+            raise asked.error
+        return self._lead(asked, work)
+
+    def _lead(self, asked: Asked, work: Callable[[Callable[[], list[Asked]]], Sequence[Answer]]) -> Answer:
+        batch = [asked]
+
+        def collect() -> list[Asked]:
+            waiting = self._waiting
+            if waiting and len(batch) == 1:
+                with self._lock:
+                    while waiting and len(batch) < _MOST and waiting[0].holder == asked.holder:
+                        batch.append(waiting.popleft())
+            return batch
+
+        try:
+            answers = work(collect)
+            for one, answer in zip(batch, answers, strict=True):
+                one.answer = answer
+            return answers[0]
+        except BaseException as error:
+            for one in batch[1:]:
+                one.error = error if isinstance(error, Exception) else BudgetStoreBusy(f"interrupted: {error!r}")
+            raise
+        finally:
+            with self._lock:
+                following = self._waiting.popleft() if self._waiting else None
+                self._led = following is not None
+            for done in (*batch[1:], following):
+                if done is not None and done.turn is not None:
+                    done.turn.release()
+
+    def before_fork(self) -> None:
+        """Nothing is let go: what is asked just now is the parent's."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was taken."""
+
+    def after_fork_in_child(self) -> None:
+        """Nobody asks yet."""
+        self._begin()

@@ -102,16 +102,10 @@ class PostgresStore:
 
     def exchange(self, holder: str, moves: Sequence[Move], now: float, *, wait: bool = True) -> Answer:
         def work(collect: Callable[[], list[Asked]]) -> list[Answer]:
-            batch = collect()
-            given = [_said(one.moves) for one in batch]
-            if len(given) == 1:
-                statement, said = "SELECT attribkit_budget_exchange(%s, %s, %s::jsonb)", json.dumps(given[0])
-            else:
-                statement, said = "SELECT attribkit_budget_exchanges(%s, %s, %s::jsonb)", json.dumps(given)
-            told = self._asked(lambda db: db.execute(statement, (holder, now, said)).fetchone()[0])
-            if len(given) == 1:
-                told = [told]
-            return [_answer(rows, one) for rows, one in zip(told, given, strict=True)]
+            counters, asked = _said(collect())
+            statement = "SELECT attribkit_budget_exchange(%s, %s, %s::jsonb, %s::jsonb)"
+            told = self._asked(lambda db: db.execute(statement, (holder, now, counters, asked)).fetchone()[0])
+            return [_answer(one) for one in told]
 
         return self._line.ask(Asked(holder, moves, now), work, wait)
 
@@ -210,17 +204,16 @@ class PostgresStore:
             self._idle.pop().close()
 
 
-def _said(moves: Sequence[Move]) -> list[list[Any]]:
-    """Return an exchange as the functions take it. Rows are locked in one order everywhere, so that no two processes
-    wait for each other."""
-    order = sorted(range(len(moves)), key=lambda index: moves[index].counter.id)
-    return [[*moves[index].counter, *map(int, moves[index][1:]), index] for index in order]
+def _said(batch: Sequence[Asked]) -> tuple[str, str]:
+    """Return exchanges as the function takes them. Rows are locked in the order of their ids everywhere, so that no two
+    processes wait for each other."""
+    known = {move.counter.id: move.counter for one in batch for move in one.moves}
+    places = {id: place for place, id in enumerate(sorted(known))}
+    moves = [[[places[move.counter.id], *map(int, move[1:])] for move in one.moves] for one in batch]
+    return json.dumps([known[id] for id in places]), json.dumps(moves)
 
 
-def _answer(told: Sequence[Any], said: Sequence[Sequence[Any]]) -> Answer:
+def _answer(told: Sequence[Any]) -> Answer:
     refused, *rows = told
-    states: list[Any] = [None] * len(rows)
-    shares = [0] * len(rows)
-    for one, row in zip(said, rows, strict=True):
-        states[one[-1]], shares[one[-1]] = State(*map(int, row[:4])), int(row[4])
-    return Answer(refused, tuple(states), tuple(shares))
+    states = tuple(State(*map(int, row[:4])) for row in rows)
+    return Answer(refused, states, tuple(int(row[4]) for row in rows))

@@ -70,29 +70,37 @@ CREATE TYPE attribkit_budget_row AS (
     lend numeric
 );
 
-CREATE FUNCTION attribkit_budget_exchange(p_holder text, p_now double precision, p_moves jsonb) RETURNS jsonb
+-- Exchanges of one holder, one after the other, each as store.decide() has it. p_counters: the counters in the order of
+-- their ids, so that rows are locked in one order everywhere. p_asked: for each exchange its moves, each with the place
+-- of its counter first. Every counter is read and written once.
+CREATE FUNCTION attribkit_budget_exchange(p_holder text, p_now double precision, p_counters jsonb, p_asked jsonb)
+RETURNS jsonb
 LANGUAGE plpgsql AS $body$
 DECLARE
-    moves integer := jsonb_array_length(p_moves);
+    last integer := jsonb_array_length(p_counters) - 1;
     rows attribkit_budget_row[];
     one attribkit_budget_row;
+    given jsonb;
+    moves jsonb;
     move jsonb;
-    refused integer := -1;
-    gone numeric;
+    n integer;
+    refused integer;
     amount numeric;
-    states jsonb := '[]';
+    states jsonb;
+    answers jsonb := '[]';
 BEGIN
-    FOR n IN 0 .. moves - 1 LOOP
-        move := p_moves -> n;
+    FOR n IN 0 .. last LOOP
+        given := p_counters -> n;
         SELECT c.number, c.slice, c.spent, c.reserved, c.extra, c.lent, 0, 0, 0, 0, 0 INTO one
-            FROM attribkit_budget_counters c WHERE c.id = move ->> 0 FOR UPDATE;
+            FROM attribkit_budget_counters c WHERE c.id = given ->> 0 FOR UPDATE;
         IF NOT FOUND THEN
             INSERT INTO attribkit_budget_counters (id, budget, key, "window", unit, start, "end", slice, length)
-                VALUES (move ->> 0, move ->> 1, move ->> 2, move ->> 3, move ->> 4, (move ->> 5)::bigint,
-                    (move ->> 6)::bigint, (move ->> 7)::integer, (move ->> 8)::integer)
+                VALUES (given ->> 0, given ->> 1, given ->> 2, given ->> 3, given ->> 4,
+                    (given ->> 5)::bigint, (given ->> 6)::bigint, (given ->> 7)::integer,
+                    (given ->> 8)::integer)
                 ON CONFLICT (id) DO NOTHING;
             SELECT c.number, c.slice, c.spent, c.reserved, c.extra, c.lent, 0, 0, 0, 0, 0 INTO one
-                FROM attribkit_budget_counters c WHERE c.id = move ->> 0 FOR UPDATE;
+                FROM attribkit_budget_counters c WHERE c.id = given ->> 0 FOR UPDATE;
         END IF;
         SELECT h.held, h.share, h.flushed INTO one.held, one.share, one.flushed
             FROM attribkit_budget_holds h WHERE h.holder = p_holder AND h.counter = one.number;
@@ -104,47 +112,75 @@ BEGIN
         IF one.slice > 0 THEN
             WITH old AS (
                 DELETE FROM attribkit_budget_slices s WHERE s.counter = one.number
-                    AND s.start + one.slice + (move ->> 8)::integer <= p_now RETURNING s.spent
+                    AND s.start + one.slice + (given ->> 8)::integer <= p_now RETURNING s.spent
             )
-            SELECT coalesce(sum(old.spent), 0) INTO gone FROM old;
-            one.spent := one.spent - gone;
-        END IF;
-        one.late := greatest(0, (move ->> 10)::numeric - one.flushed);
-        one.spent := one.spent + one.late;
-        one.flushed := one.flushed + one.late;
-        amount := least((move ->> 11)::numeric, one.held);
-        one.held := one.held - amount;
-        one.reserved := one.reserved - amount;
-        amount := least((move ->> 12)::numeric, one.share);
-        one.share := one.share - amount;
-        one.lent := one.lent - amount;
-        amount := (move ->> 13)::numeric;
-        IF (refused < 0 OR (move ->> 17)::integer < refused) AND amount > 0 AND (move ->> 9)::numeric >= 0
-            AND one.spent + one.reserved + amount > (move ->> 9)::numeric + one.extra THEN
-            refused := (move ->> 17)::integer;
+            SELECT coalesce(sum(old.spent), 0) INTO amount FROM old;
+            one.spent := one.spent - amount;
         END IF;
         rows[n] := one;
     END LOOP;
-    FOR n IN 0 .. moves - 1 LOOP
-        move := p_moves -> n;
-        one := rows[n];
-        amount := (move ->> 13)::numeric;
-        IF refused < 0 AND amount > 0 THEN
-            one.held := one.held + amount;
-            one.reserved := one.reserved + amount;
-            amount := (move ->> 14)::numeric;
-            IF amount > 0 AND (move ->> 9)::numeric >= 0
-                AND one.spent + one.reserved + amount + (move ->> 15)::numeric <= (move ->> 9)::numeric + one.extra THEN
-                one.lend := amount;
+    FOR asked IN 0 .. jsonb_array_length(p_asked) - 1 LOOP
+        moves := p_asked -> asked;
+        refused := -1;
+        states := '[]';
+        FOR place IN 0 .. jsonb_array_length(moves) - 1 LOOP
+            move := moves -> place;
+            n := (move ->> 0)::integer;
+            one := rows[n];
+            amount := (move ->> 2)::numeric - one.flushed;
+            IF amount > 0 THEN
+                one.late := one.late + amount;
+                one.spent := one.spent + amount;
+                one.flushed := one.flushed + amount;
+            END IF;
+            amount := least((move ->> 3)::numeric, one.held);
+            one.held := one.held - amount;
+            one.reserved := one.reserved - amount;
+            amount := least((move ->> 4)::numeric, one.share);
+            one.share := one.share - amount;
+            one.lent := one.lent - amount;
+            amount := (move ->> 5)::numeric;
+            IF refused < 0 AND amount > 0 AND (move ->> 1)::numeric >= 0
+                AND one.spent + one.reserved + amount > (move ->> 1)::numeric + one.extra THEN
+                refused := place;
+            END IF;
+            rows[n] := one;
+        END LOOP;
+        FOR place IN 0 .. jsonb_array_length(moves) - 1 LOOP
+            move := moves -> place;
+            n := (move ->> 0)::integer;
+            one := rows[n];
+            one.lend := 0;
+            amount := (move ->> 5)::numeric;
+            IF refused < 0 AND amount > 0 THEN
                 one.held := one.held + amount;
                 one.reserved := one.reserved + amount;
-                one.share := one.share + amount;
-                one.lent := one.lent + amount;
+                amount := (move ->> 6)::numeric;
+                IF amount > 0 AND (move ->> 1)::numeric >= 0 AND one.spent + one.reserved + amount
+                    + (move ->> 7)::numeric <= (move ->> 1)::numeric + one.extra THEN
+                    one.lend := amount;
+                    one.held := one.held + amount;
+                    one.reserved := one.reserved + amount;
+                    one.share := one.share + amount;
+                    one.lent := one.lent + amount;
+                END IF;
             END IF;
-        END IF;
-        IF (move ->> 16)::integer = 1 THEN
-            one.reserved := one.reserved - one.held;
-            one.lent := one.lent - one.share;
+            IF (move ->> 8)::integer = 1 THEN
+                one.reserved := one.reserved - one.held;
+                one.lent := one.lent - one.share;
+                one.held := 0;
+                one.share := 0;
+                one.flushed := 0;
+            END IF;
+            rows[n] := one;
+            states := states
+                || jsonb_build_array(jsonb_build_array(one.spent, one.reserved, one.extra, one.lent, one.lend));
+        END LOOP;
+        answers := answers || jsonb_build_array(jsonb_build_array(refused) || states);
+    END LOOP;
+    FOR n IN 0 .. last LOOP
+        one := rows[n];
+        IF one.held = 0 AND one.share = 0 AND one.flushed = 0 THEN
             DELETE FROM attribkit_budget_holds h WHERE h.holder = p_holder AND h.counter = one.number;
         ELSE
             INSERT INTO attribkit_budget_holds VALUES (p_holder, one.number, one.held, one.share, one.flushed)
@@ -152,38 +188,12 @@ BEGIN
                 SET held = excluded.held, share = excluded.share, flushed = excluded.flushed;
         END IF;
         UPDATE attribkit_budget_counters c SET spent = one.spent, reserved = one.reserved, lent = one.lent
-            WHERE c.id = move ->> 0;
+            WHERE c.number = one.number;
         IF one.slice > 0 AND one.late > 0 THEN
             INSERT INTO attribkit_budget_slices AS s
                 VALUES (one.number, floor(p_now / one.slice)::bigint * one.slice, one.late)
                 ON CONFLICT (counter, start) DO UPDATE SET spent = s.spent + excluded.spent;
         END IF;
-        states := states
-            || jsonb_build_array(jsonb_build_array(one.spent, one.reserved, one.extra, one.lent, one.lend));
-    END LOOP;
-    RETURN jsonb_build_array(refused) || states;
-END
-$body$;
-
-CREATE FUNCTION attribkit_budget_exchanges(p_holder text, p_now double precision, p_asked jsonb) RETURNS jsonb
-LANGUAGE plpgsql AS $body$
-DECLARE
-    moves jsonb;
-    answers jsonb := '[]';
-BEGIN
-    -- All rows are made and locked in one order before the first exchange, as a single exchange does it.
-    INSERT INTO attribkit_budget_counters (id, budget, key, "window", unit, start, "end", slice, length)
-        SELECT DISTINCT ON ((m ->> 0) COLLATE "C") m ->> 0, m ->> 1, m ->> 2, m ->> 3, m ->> 4, (m ->> 5)::bigint,
-            (m ->> 6)::bigint, (m ->> 7)::integer, (m ->> 8)::integer
-        FROM jsonb_array_elements(p_asked) AS a(one), jsonb_array_elements(a.one) AS b(m)
-        WHERE NOT EXISTS (SELECT FROM attribkit_budget_counters c WHERE c.id = m ->> 0)
-        ORDER BY (m ->> 0) COLLATE "C"
-        ON CONFLICT (id) DO NOTHING;
-    PERFORM c.number FROM attribkit_budget_counters c WHERE c.id IN (
-        SELECT m ->> 0 FROM jsonb_array_elements(p_asked) AS a(one), jsonb_array_elements(a.one) AS b(m)
-    ) ORDER BY c.id COLLATE "C" FOR UPDATE;
-    FOR moves IN SELECT a.one FROM jsonb_array_elements(p_asked) AS a(one) LOOP
-        answers := answers || jsonb_build_array(attribkit_budget_exchange(p_holder, p_now, moves));
     END LOOP;
     RETURN answers;
 END

@@ -12,7 +12,7 @@ for n = 1, #holds, 2 do
     if found[1] then
       redis.call('HSET', key, 'spent', write(add(read(found[1]), late)),
         'reserved', write(minus(read(found[2]), read(held))), 'lent', write(minus(read(found[3]), read(share))))
-      local slice = tonumber(found[4])
+      local slice = tonumber(found[4] or '0')
       if slice > 0 and not zero(late) then
         local start = string.format('%d', math.floor(now / slice) * slice)
         redis.call('HSET', key .. ':slices', start, write(add(read(redis.call('HGET', key .. ':slices', start)), late)))

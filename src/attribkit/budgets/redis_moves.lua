@@ -15,7 +15,8 @@ for index = 2, #KEYS do
       'spent', '0', 'reserved', '0', 'extra', found[3] or '0', 'lent', '0')
     redis.call('SADD', ARGV[at + 17], key)
     if ARGV[at + 6] ~= '' then
-      redis.call('EXPIREAT', key, 3 * tonumber(ARGV[at + 6]) - 2 * tonumber(ARGV[at + 5]) + 172800)
+      local over = 3 * tonumber(ARGV[at + 6]) - 2 * tonumber(ARGV[at + 5]) + 172800
+      redis.call('EXPIREAT', key, string.format('%d', math.max(over, now + 86400)))
     end
   end
   local row = {spent = read(found[1]), reserved = read(found[2]), extra = read(found[3]), lent = read(found[4]),

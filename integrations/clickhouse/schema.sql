@@ -144,7 +144,12 @@ TTL toDateTime(Timestamp) + INTERVAL 30 DAY;
 -- Spans with the tenant they belong to: their own, or, where they name none (a gateway's inner steps), the one of their
 -- trace, if it has exactly one. In a trace of several tenants such a span stays nobody's.
 CREATE VIEW IF NOT EXISTS otel.attributed_spans AS
-SELECT spans.*, spans.CallId AS CallId, spans.CostUsd AS CostUsd, if(spans.TenantId != '', spans.TenantId, traces.OnlyTenant) AS Tenant
+SELECT
+    spans.*,
+    spans.TenantId AS TenantId,
+    spans.CallId AS CallId,
+    spans.CostUsd AS CostUsd,
+    if(spans.TenantId != '', spans.TenantId, traces.OnlyTenant) AS Tenant
 FROM otel.otel_traces AS spans
 LEFT JOIN
 (

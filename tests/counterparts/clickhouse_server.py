@@ -78,6 +78,7 @@ def handler(engine: Engine) -> type[BaseHTTPRequestHandler]:
                 form = asked.get("default_format", "TabSeparated")
                 self._reply(200, engine.run(statement, body, asked.get("database", "default"), form))
             except Exception as error:
+                print(statement, error, file=sys.stderr, flush=True)
                 self._reply(500, str(error).encode()[:4000])
 
         def _body(self) -> bytes:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the large counterparts, for the tests marked `large`: LiteLLM Proxy, the ClickHouse engine, Arize Phoenix and
-# MLflow (for their prices), about 2.5 GB, each in a virtual environment of its own beside what install.sh installs.
+# MLflow (for their prices), and what the services of integrations/compose stand on: about 3 GB, in virtual environments
+# beside what install.sh installs.
 set -eu
 
 LITELLM=1.106.2
@@ -31,6 +32,13 @@ if [ "$(cat "$there/oracles/.installed" 2>/dev/null)" != "$PHOENIX-$MLFLOW" ]; t
     installed oracles "$PHOENIX" "arize-phoenix==$PHOENIX" mlflow-skinny
     "$there/oracles/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "mlflow==$MLFLOW"
     echo "$PHOENIX-$MLFLOW" >"$there/oracles/.installed"
+fi
+
+# What the services of integrations/compose stand on.
+if [ ! -x "$there/street/bin/uvicorn" ]; then
+    python3 -m venv "$there/street"
+    "$there/street/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -e "$here" -r "$here/integrations/compose/street/requirements.txt"
 fi
 
 echo "litellm $LITELLM, Arize Phoenix $PHOENIX, MLflow $MLFLOW and the ClickHouse engine (chdb $CHDB) are in $there"

@@ -41,9 +41,16 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], port: int, log: Path, *, environ: Mapping[str, str] | None = None, health: str | None = None
+    command: list[str],
+    port: int | None,
+    log: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    health: str | None = None,
+    said: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `command` until the block is left. It is ready when something listens on `port`, or answers at `health`."""
+    """Run `command` until the block is left. It is ready when something listens on `port`, or answers there at the path
+    `health`; without a port, when its log has what is to be `said`."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             command,
@@ -56,7 +63,7 @@ def running(
         )
     try:
         until = time.monotonic() + 120
-        while not _answers(port, health):
+        while not (_answers(port, health) if port else said is None or said in log.read_text(errors="replace")):
             if process.poll() is not None or time.monotonic() > until:
                 pytest.fail(f"{command[:3]} did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.05)
@@ -88,12 +95,13 @@ class LiteLLM(NamedTuple):
 
 
 @contextlib.contextmanager
-def litellm_proxy(upstream: str, folder: Path, **environ: str) -> Iterator[LiteLLM]:
+def litellm_proxy(upstream: str, folder: Path, config: Path | None = None, **environ: str) -> Iterator[LiteLLM]:
     """Start LiteLLM in front of the OpenAI-shaped `upstream`."""
     program = needed(INSTALLED / "litellm/bin/litellm", "LiteLLM Proxy", "install_large.sh")
     port, rows = free_port(), folder / "litellm-rows.jsonl"
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "PYTHON"))}
-    config = ROOT / "integrations/litellm/config.yaml"
+    theirs = ("OTEL_", "PYTHON")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(theirs)}
+    config = config or ROOT / "integrations/litellm/config.yaml"
     command = [
         str(program),
         "--config",

@@ -406,8 +406,9 @@ def inherit(
                     continue
                 merge(rows, vertex["rows"], f"vertex/{key}", report, history=False)
         for row in rows:
-            for tier in drop:
-                row.pop(tier, None)
+            for scope in (row, *row.get("steps", ())):
+                for tier in drop:
+                    scope.pop(tier, None)
             row.pop("uplift", None)
             if uplift_from is None:
                 if uplift:
@@ -468,8 +469,9 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
     for plain, names in found.items():
         rows = deepcopy(anthropic.models[anthropic.owner[f"claude-{plain}"]]["rows"])
         for row in rows:
-            for tier in ("fast", "flex", "priority", "uplift"):
-                row.pop(tier, None)
+            for scope in (row, *row.get("steps", ())):
+                for tier in ("fast", "flex", "priority", "uplift"):
+                    scope.pop(tier, None)
             row["uplift"] = {"us-gov": "1.2", "us-gov-west-1": "1.2", "us-gov-east-1": "1.2", "*": "1.1"}
         key = f"anthropic.claude-{plain}"
         book.models[key] = {"rows": rows, "names": names - {key}}

@@ -47,6 +47,13 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("xai", "grok-4.20-reasoning-latest", OUT, {"at": "2026-04-10"}, "6"),
     ("xai", "grok-4.20-non-reasoning", OUT, {"at": "2026-06-10"}, "2.5"),
     ("bedrock", "us.openai.gpt-5.6-sol", OUT, {"at": "2026-08-01", "region": "us-east-1"}, "33"),
+    ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-05-02"}, "0.435"),
+    ("deepseek", "deepseek-reasoner", CACHED, {"at": "2026-05-02"}, "0.0028"),
+    # peak hours: at first every day, then not at weekends and on holidays
+    ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-08-22T02:00:00Z"}, "1.32"),
+    ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-08-23T02:00:00Z"}, "0.66"),
+    ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-10-07T08:30:00Z"}, "0.66"),
+    ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-10-08T08:30:00Z"}, "1.32"),
     # tiers
     ("gemini", "gemini-flash-latest", OUT, {"service_tier": "flex"}, "1.875"),
     ("gemini", "gemini-flash-lite-latest", OUT, {"service_tier": "SERVICE_TIER_PRIORITY"}, "4.5"),
@@ -58,6 +65,9 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("bedrock", "deepseek.v3-v1:0", OUT, {"service_tier": "priority", "region": "us-east-1"}, "2.94"),
     ("bedrock", "us.anthropic.claude-3-7-sonnet-20250219-v1:0", OUT, {"batch": True, "region": "us-east-1"}, "7.5"),
     ("mistral", "mistral-medium-3", CACHED, {"batch": True, "at": "2026-03-01"}, "0.02"),
+    ("anthropic", "claude-opus-4-7", {"input_tokens": MILLION, "speed": "fast"}, {"at": "2026-06-01"}, "30"),
+    ("anthropic", "claude-opus-4-6", {"input_tokens": MILLION, "speed": "fast"}, {"at": "2026-03-01"}, "60"),
+    ("vertex", "claude-opus-4-6", {"input_tokens": 1, "speed": "fast"}, {"region": "global"}, None),
     # long prompts; what a tier does not discount, it does not discount there
     ("openai", "gpt-5.6-cyber", IN, {}, "25"),
     ("openai", "gpt-5.6-luna", IN, {"service_tier": "priority", "at": "2026-07-20"}, "4"),

@@ -21,7 +21,10 @@ _CHAT: dict[str, _Reader] = {
     "gemini": chat_servers.from_gemini_chat,
     "vertex": chat_servers.from_gemini_chat,
 }
-_ANTHROPIC_ONLY = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "server_tool_use")
+_ANTHROPIC_ONLY = (
+    "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "server_tool_use", "speed",
+    "inference_geo",
+)  # fmt: skip
 _LANGCHAIN_DETAILS = frozenset(
     ("cache_read", "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "audio", "reasoning")
 )

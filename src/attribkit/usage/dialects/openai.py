@@ -30,7 +30,6 @@ _CACHED_ELSEWHERE = frozenset(("prompt_cache_hit_tokens", "cached_tokens", "num_
 """DeepSeek says the first, Moonshot and Together the second, Mistral the third, beside the totals."""
 
 
-_SAYS_NOTHING = frozenset((0, None))
 _counts_of = itemgetter("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
 _new = tuple.__new__
 
@@ -39,15 +38,16 @@ def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
     """Read a payload of text tokens, cached or not, as nearly all are; None for any other. On every call's path."""
     try:
         prompt, completion, asked, made = _counts_of(payload)
-        cached, reasoning = asked.get("cached_tokens") or 0, made.get("reasoning_tokens") or 0
-        # What the details say beside these: audio, images and predictions are not for here.
-        others = [*asked.values(), *made.values()]
-        if cached:
-            others.remove(cached)
-        if reasoning:
-            others.remove(reasoning)
-        if not _SAYS_NOTHING.issuperset(others):
+        # What the details say beside 0 and null: audio, images and predictions are not for here.
+        rest = asked.copy()
+        cached, reasoning = rest.pop("cached_tokens", 0) or 0, 0
+        if any(rest.values()):
             return None
+        if any(made.values()):
+            rest = made.copy()
+            reasoning = rest.pop("reasoning_tokens", 0) or 0
+            if any(rest.values()):
+                return None
     except (KeyError, TypeError, AttributeError):
         return None
     if type(prompt) is not int or type(completion) is not int or type(cached) is not int or type(reasoning) is not int:

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -45,13 +45,19 @@ _lock = threading.RLock()
 _active: Runtime | None = None
 
 
-class Report(NamedTuple):
+class Report:
     """What `instrument()` did: each patch with its state, the gateways, and where rows go."""
 
-    patches: tuple[PatchState, ...]
-    gateways: Mapping[str, str]
-    """URL prefix -> dialect, as configured."""
-    ledger: str | None
+    def __init__(self, patches: Callable[[], tuple[PatchState, ...]], gateways: Mapping[str, str], ledger: str | None):
+        self._patches = patches
+        self.gateways = gateways
+        """URL prefix -> dialect, as configured."""
+        self.ledger = ledger
+
+    @functools.cached_property
+    def patches(self) -> tuple[PatchState, ...]:
+        """Each patch as it stood then."""
+        return self._patches()
 
     def of(self, status: str) -> tuple[PatchState, ...]:
         """Return the patches in one state: applied, waiting, missing, unsupported or off."""

@@ -177,7 +177,7 @@ def test_a_target_that_is_not_there_is_reported() -> None:
         Patch("attribkit_test_never", "x", lambda w, i, a, k: w(*a, **k), "g", "attribkit"),
     ]
     patches.apply(rows)
-    assert [state.status for state in patches.report()] == ["applied", "missing", "unsupported", "waiting"]
+    assert [state.status for state in patches.report()()] == ["applied", "missing", "unsupported", "waiting"]
     assert sys.modules["attribkit_test_lib"].present() == 2
     patches.undo()
     assert sys.modules["attribkit_test_lib"].present() == 1
@@ -209,7 +209,7 @@ def wrapper(w, i, a, k): return w(*a, **k)
 patches = Patches()
 patches.apply([Patch("colorsys", "ONE_THIRD.real", wrapper, "g", "attribkit")])
 import colorsys
-print(colorsys.rgb_to_hsv(0, 0, 0), patches.report()[0].status)
+print(colorsys.rgb_to_hsv(0, 0, 0), patches.report()()[0].status)
 """
 
 

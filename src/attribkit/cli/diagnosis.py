@@ -22,7 +22,7 @@ from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.patching import PatchState
 from attribkit.ledger.spool import REJECTED
 from attribkit.pricing.catalog import Catalog
-from attribkit.settings import Settings
+from attribkit.settings import Settings, sources
 
 __all__ = ["SECTIONS", "Diagnosis", "Finding", "diagnose"]
 
@@ -431,12 +431,12 @@ def _at(ns: int) -> str:
 
 
 def _settings(settings: Settings, diagnosis: Diagnosis) -> None:
-    sources = _sources()
+    each = sources()
     shown = []
     for name in Settings.model_fields:
         if name in ("tracer_provider", "meter_provider"):
             continue  # objects: only a program can give them
-        source = " + ".join(where for where, values in sources.items() if name in values) or "default"
+        source = " + ".join(where for where, values in each.items() if name in values) or "default"
         source = source.replace("environment", f"ATTRIBKIT_{name.upper()}")
         value = _shown(name, getattr(settings, name))
         shown.append({"name": name, "value": value, "source": source})
@@ -452,17 +452,6 @@ def _settings(settings: Settings, diagnosis: Diagnosis) -> None:
             unknown.append({"name": variable, "did_you_mean": meant})
     diagnosis.facts["settings"] = shown
     diagnosis.facts["unknown_variables"] = unknown
-
-
-def _sources() -> dict[str, Mapping[str, Any]]:
-    """Return what each source sets, the strongest first; tables that several set are merged by key."""
-    from pydantic_settings import EnvSettingsSource, PyprojectTomlConfigSettingsSource, TomlConfigSettingsSource
-
-    return {
-        "environment": EnvSettingsSource(Settings)(),
-        "attribkit.toml": TomlConfigSettingsSource(Settings)(),
-        "pyproject.toml": PyprojectTomlConfigSettingsSource(Settings)(),
-    }
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -278,12 +278,19 @@ class Patches:
                 faults.note("patch undo", error)
         self._applied.clear()
 
-    def report(self) -> tuple[PatchState, ...]:
-        """Return how each patch stands now."""
-        return tuple(
-            PatchState(row.group, _target(row), state.status, _version(row.distribution), state.reason)
-            for row, state in self._states.items()
-        )
+    def report(self) -> Callable[[], tuple[PatchState, ...]]:
+        """Return a function that tells how each patch stands now. It looks up the versions of the packages, which takes
+        longer than applying the patches."""
+        states = tuple(self._states.items())
+
+        def told() -> tuple[PatchState, ...]:
+            version = functools.cache(_version)
+            return tuple(
+                PatchState(row.group, _target(row), state.status, version(row.distribution), state.reason)
+                for row, state in states
+            )
+
+        return told
 
 
 def _target(row: Patch) -> str:

@@ -25,7 +25,6 @@ from attribkit.gateways.route import Gateways
 from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
 from attribkit.instrumentation.hops.messages import Messages
-from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
 from attribkit.pipeline import Pipeline
 from attribkit.settings import Settings
@@ -35,6 +34,7 @@ from attribkit.usage.model import Usage
 if TYPE_CHECKING:
     from attribkit.budgets.guard import BudgetGuard
     from attribkit.budgets.notices import Notice
+    from attribkit.instrumentation.hops.peers import Peers
     from attribkit.pricing.engine import PriceEngine, Rate
     from attribkit.pricing.source import PriceSource, Refresher
 
@@ -300,12 +300,14 @@ def _peers(prefixes: tuple[str, ...], key: bytes | None, gateways: Gateways) -> 
         return None
     if key is None:
         _log.warning("peers are set, and no carrier_key: they are told nothing, for they could not believe it")
+    from attribkit.instrumentation.hops.peers import Peers
+
     peers = Peers(prefixes, key or b"", gateways.match)
     return peers if key is not None else None
 
 
 def _guard(settings: Settings, prices: _Prices) -> BudgetGuard | None:
-    budgets = read_budgets(settings.budgets)
+    budgets = read_budgets(settings.budgets) if settings.budgets else []
     place = place_of(budget_url(settings.budget_store, settings.ledger))
     asked = "budget_store" in settings.model_fields_set and settings.budget_store is not None
     if not budgets and not asked and not (place.journals and os.path.isdir(place.journals)):

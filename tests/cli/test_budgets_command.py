@@ -18,8 +18,8 @@ from attribkit.calls import CallRecord
 from attribkit.cli.main import app
 from attribkit.cost import Cost
 from attribkit.errors import BudgetExceeded
-from attribkit.ledger.lines import row_of
 from attribkit.ledger.open import open_ledger
+from attribkit.ledger.reading import row_of
 from attribkit.usage.model import Usage
 
 

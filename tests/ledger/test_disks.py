@@ -21,8 +21,9 @@ from ledger.processes import TESTS, ids_in, spools, start
 
 from attribkit.errors import LedgerUnwritable
 from attribkit.ledger import Question, open_ledger, writer
-from attribkit.ledger.lines import line_of, row_of
+from attribkit.ledger.lines import line_of
 from attribkit.ledger.open import collect_waiting, open_store
+from attribkit.ledger.reading import row_of
 from attribkit.ledger.sqlite import SqliteLedger
 from attribkit.ledger.writer import LedgerSink
 from attribkit.money import from_pico

@@ -16,7 +16,8 @@ from attribkit.attribution import WELL_KNOWN, Attribution
 from attribkit.calls import CallRecord
 from attribkit.cost import Cost, CostLine
 from attribkit.ledger.base import COLUMNS, LedgerRow, Loss
-from attribkit.ledger.lines import NewerLine, line_of, loss_line, read_line, row_of
+from attribkit.ledger.lines import line_of, loss_line
+from attribkit.ledger.reading import NewerLine, read_line, row_of
 from attribkit.ledger.sqlite import SqliteLedger
 from attribkit.money import from_pico, to_pico
 from attribkit.usage.model import Usage
@@ -219,11 +220,11 @@ def test_a_cut_line_is_never_read(data: st.DataObject) -> None:
 
 
 def test_many_different_scopes_leave_memory_bounded() -> None:
-    from attribkit.ledger import lines
+    from attribkit.ledger import lines, reading
 
     for number in range(5000):
         read_line(line_of(record({"tenant_id": f"t{number}"}, served_model=f"m{number}")).decode())
-    for kept in (lines._attributions, lines._read):
+    for kept in (lines._attributions, reading._read):
         assert len(kept) <= 1024
 
 

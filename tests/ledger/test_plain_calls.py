@@ -14,8 +14,9 @@ from attribkit.attribution import Attribution
 from attribkit.calls import CallRecord, LLMCall, PlainCall, Reply
 from attribkit.gateways.route import Gateways
 from attribkit.ledger.base import LedgerRow
-from attribkit.ledger.lines import line_of, plain_line, read_line
+from attribkit.ledger.lines import line_of, plain_line
 from attribkit.ledger.open import open_ledger
+from attribkit.ledger.reading import read_line
 from attribkit.ledger.writer import LedgerSink
 from attribkit.pipeline import Pipeline
 from attribkit.pricing.engine import PriceEngine, Rate

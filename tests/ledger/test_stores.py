@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
 import subprocess
@@ -14,12 +15,13 @@ from pathlib import Path
 import pytest
 from ledger.made import cost, record
 
+import attribkit
 from attribkit.attribution import Attribution
 from attribkit.cost import Cost
 from attribkit.errors import ConfigurationError, LedgerBusy, LedgerError, LedgerUnwritable
 from attribkit.ledger import LedgerRow, Loss, Question, open_ledger
-from attribkit.ledger.lines import row_of
 from attribkit.ledger.memory import MemoryLedger
+from attribkit.ledger.reading import row_of
 from attribkit.ledger.sqlite import SqliteLedger
 from attribkit.money import from_pico
 
@@ -264,13 +266,13 @@ def test_a_lock_held_elsewhere_is_waited_for_and_then_told(tmp_path: Path) -> No
 def test_many_processes_make_the_ledger_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from ledger.made import record; from attribkit.ledger.sqlite import SqliteLedger;"
-        "from attribkit.ledger.lines import row_of;"
+        "from attribkit.ledger.reading import row_of;"
         "sys.stdin.readline(); SqliteLedger(sys.argv[1], patience=20).write([row_of(record()) for _ in range(5)])"
     )
-    tests = str(Path(__file__).parent.parent)
+    places = os.pathsep.join([str(Path(__file__).parent.parent), str(Path(attribkit.__file__).parents[1])])
     makers = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "a.db")], stdin=subprocess.PIPE, env={"PYTHONPATH": tests}
+            [sys.executable, "-c", code, str(tmp_path / "a.db")], stdin=subprocess.PIPE, env={"PYTHONPATH": places}
         )
         for _ in range(6)
     ]
@@ -283,8 +285,6 @@ def test_many_processes_make_the_ledger_at_once(tmp_path: Path) -> None:
 
 
 def test_a_database_is_let_go_of_around_a_fork(tmp_path: Path) -> None:
-    import os
-
     store = SqliteLedger(str(tmp_path / "a.db"))
     store.write(rows(record()))
     child = os.fork()

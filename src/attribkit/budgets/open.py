@@ -6,12 +6,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from attribkit.budgets.policy import Budget
-from attribkit.budgets.store import Store
 from attribkit.errors import ConfigurationError
 from attribkit.storage.urls import parse_url
+
+if TYPE_CHECKING:
+    from attribkit.budgets.policy import Budget
+    from attribkit.budgets.store import Store
 
 __all__ = ["SCHEMES", "Place", "budget_url", "place_of", "read_budgets"]
 
@@ -62,6 +64,8 @@ def budget_url(budget_store: str | None, ledger: object) -> str | None:
 
 def read_budgets(given: Iterable[object]) -> list[Budget]:
     """Return budgets as the settings have them: Budget objects, or tables with the same keys."""
+    from attribkit.budgets.policy import Budget
+
     found: dict[str, Budget] = {}
     for one in given:
         if isinstance(one, Mapping):

@@ -82,7 +82,7 @@ def _lines(spool: str) -> Iterator[LedgerRow | Loss | str]:
 
     The files are read as they stand, without their locks. A row can be in the ledger already: its process still runs.
     """
-    from attribkit.ledger.lines import NewerLine, read_line
+    from attribkit.ledger.reading import NewerLine, read_line
 
     try:
         names = sorted(name for name in os.listdir(spool) if name.endswith(SUFFIX))

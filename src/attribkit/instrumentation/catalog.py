@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from attribkit.instrumentation.hops.messages import Messages
-from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from attribkit.instrumentation.hops.messages import Messages
+    from attribkit.instrumentation.hops.peers import Peers
 
 __all__ = ["GROUPS", "LISTENERS", "ROOMS", "Parts", "Room"]
 
@@ -62,9 +64,24 @@ def _bedrock(parts: Parts) -> Iterable[Patch]:
 
 
 def _http(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.clients import http
+    from attribkit.instrumentation.clients import http_httpx
+    from attribkit.instrumentation.clients.http_calls import RawCalls
 
-    return http.patches(parts.pipeline)
+    return http_httpx.patches(RawCalls(parts.pipeline))
+
+
+def _http_requests(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import http_requests
+    from attribkit.instrumentation.clients.http_calls import RawCalls
+
+    return http_requests.patches(RawCalls(parts.pipeline))
+
+
+def _http_aiohttp(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import http_aiohttp
+    from attribkit.instrumentation.clients.http_calls import RawCalls
+
+    return http_aiohttp.patches(RawCalls(parts.pipeline))
 
 
 def _redirects(parts: Parts) -> Iterable[Patch]:
@@ -122,6 +139,8 @@ def _llama_index(parts: Parts) -> Iterable[Patch]:
 
 
 def _peers(parts: Parts) -> Iterable[Patch]:
+    if parts.peers is None:
+        return ()
     from attribkit.instrumentation.hops import grpc, peers
 
     return (*peers.patches(parts.peers), *grpc.patches(parts.peers))
@@ -150,7 +169,9 @@ ROOMS = (
     Room("anthropic", ("anthropic",), _anthropic),
     Room("google_genai", ("google.genai",), _google_genai),
     Room("bedrock", ("botocore",), _bedrock),
-    Room("http", ("httpx", "httpx2", "requests", "aiohttp"), _http),
+    Room("http", ("httpx", "httpx2"), _http),
+    Room("http", ("requests",), _http_requests),
+    Room("http", ("aiohttp",), _http_aiohttp),
     Room("redirects", ("httpx", "httpx2"), _redirects),
     Room("asyncio", ("asyncio", "anyio"), _asyncio),
     Room("threads", ("threading",), _threads),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from attribkit.errors import LedgerBusy, LedgerError
 from attribkit.ledger.base import LedgerRow, LedgerStore, Loss
-from attribkit.ledger.lines import NewerLine, read_line
+from attribkit.ledger.reading import NewerLine, read_line
 from attribkit.ledger.spool import set_aside, spool_size, waiting
 
 __all__ = ["Collected", "Delivered", "collect", "deliver"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attribkit.calls import CallRecord
 from attribkit.ledger.base import LedgerRow
-from attribkit.ledger.lines import row_of
+from attribkit.ledger.reading import row_of
 from attribkit.ledger.sqlite import SqliteLedger
 
 __all__ = ["MemoryLedger"]

@@ -19,8 +19,6 @@ from attribkit import faults
 from attribkit.calls import CallRecord, PlainCall
 from attribkit.errors import ConfigurationError, LedgerBusy, LedgerError
 from attribkit.ids import new_id
-from attribkit.ledger.base import Loss
-from attribkit.ledger.delivery import Delivered, collect, deliver
 from attribkit.ledger.lines import line_of, loss_line, plain_line
 from attribkit.ledger.spool import SpoolFile, set_aside, spool_directory
 from attribkit.storage.forks import let_go_at_fork
@@ -28,6 +26,7 @@ from attribkit.storage.urls import parse_url
 
 if TYPE_CHECKING:
     from attribkit.ledger.base import LedgerStore
+    from attribkit.ledger.delivery import Delivered
 
 __all__ = ["LedgerSink", "LedgerStats"]
 
@@ -336,6 +335,8 @@ class LedgerSink:
 
     def _delivered(self, lines: list[bytes], deadline: float | None) -> Delivered | None:
         """Return what became of `lines`, None when the store does not take them now."""
+        from attribkit.ledger.delivery import deliver
+
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -355,6 +356,8 @@ class LedgerSink:
                 return delivered
 
     def _move_orphans(self, deadline: float | None) -> None:
+        from attribkit.ledger.delivery import collect
+
         self._orphans_at = time.monotonic() + _ORPHANS_EVERY
         pause = _FIRST_PAUSE
         while True:
@@ -401,6 +404,8 @@ class LedgerSink:
                     if self._held and self._held[0] is line:
                         self._held.popleft()
         if self._lost_unreported and not self._held:
+            from attribkit.ledger.base import Loss
+
             with self._lock:
                 calls, since = self._lost_unreported, self._lost_since or time.time_ns()
                 process = f"{socket.gethostname()}:{os.getpid()}"

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from attribkit.usage.dialects import anthropic, bedrock, chat_servers, cohere, frameworks, gemini, openai
+from attribkit.usage.dialects import openai
 from attribkit.usage.model import NO_USAGE, Usage
 
 __all__ = ["read_usage"]
 
+if TYPE_CHECKING:
+    from attribkit.usage.dialects import anthropic, bedrock, chat_servers, cohere, frameworks, gemini
+else:
+
+    class _Late:
+        """A dialect that is loaded when the first payload needs it: an app meets one or two of them."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, function: str) -> Any:
+            found = getattr(import_module(f"attribkit.usage.dialects.{self._name}"), function)
+            setattr(self, function, found)
+            return found
+
+    anthropic, bedrock, chat_servers, cohere, frameworks, gemini = map(
+        _Late, ("anthropic", "bedrock", "chat_servers", "cohere", "frameworks", "gemini")
+    )
+
 _Reader = Callable[[Mapping[str, Any]], Usage]
 
 _from_chat: _Reader = openai.from_chat
-_CHAT: dict[str, _Reader] = {
-    "xai": chat_servers.from_xai,
-    "openrouter": chat_servers.from_openrouter,
-    "perplexity": chat_servers.from_perplexity,
-    "mistral": chat_servers.from_mistral,
-    "gemini": chat_servers.from_gemini_chat,
-    "vertex": chat_servers.from_gemini_chat,
+_CHAT: dict[str, Callable[[], _Reader]] = {
+    "xai": lambda: chat_servers.from_xai,
+    "openrouter": lambda: chat_servers.from_openrouter,
+    "perplexity": lambda: chat_servers.from_perplexity,
+    "mistral": lambda: chat_servers.from_mistral,
+    "gemini": lambda: chat_servers.from_gemini_chat,
+    "vertex": lambda: chat_servers.from_gemini_chat,
 }
 _ANTHROPIC_ONLY = (
     "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "server_tool_use", "speed",
@@ -44,7 +64,7 @@ def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | N
         if type(payload) is not dict and not isinstance(payload, Mapping):
             return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
         if "prompt_tokens" in payload:
-            usage = _CHAT.get(provider, _from_chat)(payload)
+            usage = (_CHAT[provider]() if provider in _CHAT else _from_chat)(payload)
         else:
             reader = _reader_for(payload, provider, api)
             usage = _from_wrapper(payload, provider, api) if reader is None else reader(payload)
@@ -57,7 +77,7 @@ def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | N
 
 def _reader_for(payload: Mapping[str, Any], provider: str, api: str | None) -> _Reader | None:
     if "prompt_tokens" in payload:
-        return _CHAT.get(provider, _from_chat)
+        return _CHAT[provider]() if provider in _CHAT else _from_chat
     if "input_tokens" in payload or "output_tokens" in payload:
         return _input_output_reader(payload, provider, api)
     if "promptTokenCount" in payload or "candidatesTokenCount" in payload or "totalTokenCount" in payload:
@@ -65,7 +85,7 @@ def _reader_for(payload: Mapping[str, Any], provider: str, api: str | None) -> _
     if "inputTokens" in payload or "outputTokens" in payload:
         return bedrock.from_converse
     if "completion_tokens" in payload or "prompt_cache_hit_tokens" in payload:
-        return _CHAT.get(provider, _from_chat)
+        return _CHAT[provider]() if provider in _CHAT else _from_chat
     return _rare_reader(payload, provider)
 
 
@@ -83,7 +103,7 @@ def _input_output_reader(payload: Mapping[str, Any], provider: str, api: str | N
     if provider == "anthropic" or api == "messages":
         return anthropic.from_messages
     if provider in ("xai", "openrouter", "perplexity"):
-        return _CHAT[provider]
+        return _CHAT[provider]()
     return openai.from_responses
 
 

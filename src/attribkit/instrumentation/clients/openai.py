@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from attribkit import context, faults
 from attribkit.calls import LLMCall, Reply
 from attribkit.context import Scope
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.openai_replies import StreamItems, counted, of_text
-from attribkit.instrumentation.clients.openai_runs import JobItems, Jobs
 from attribkit.instrumentation.clients.stainless import StainlessSDK
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Operation, Pipeline
 
+if TYPE_CHECKING:
+    from attribkit.instrumentation.clients.openai_runs import Jobs
+
 __all__ = ["patches"]
 
+_making = threading.Lock()
 
 _NO_JOBS = frozenset({"/chat/completions", "/completions", "/embeddings", "/models", "/moderations"})
 
@@ -46,9 +51,13 @@ class _OpenAI(StainlessSDK):
         "/threads/runs": "runs",
     }
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        super().__init__(pipeline)
-        self._jobs = Jobs(pipeline)
+    @functools.cached_property
+    def _jobs(self) -> Jobs:
+        """What is known of work that outlives its request; loaded with the first request that is about any."""
+        from attribkit.instrumentation.clients.openai_runs import Jobs
+
+        with _making:
+            return cast("Jobs", self.__dict__.setdefault("_jobs", Jobs(self._pipeline)))
 
     def api_of(self, method: str, path: str) -> str:
         api = super().api_of(method, path)
@@ -65,7 +74,11 @@ class _OpenAI(StainlessSDK):
         return counted(call, result)
 
     def items(self, operation: Operation) -> StreamItems:
-        return StreamItems() if operation.later is None else JobItems(self._jobs)
+        if operation.later is None:
+            return StreamItems()
+        from attribkit.instrumentation.clients.openai_runs import JobItems
+
+        return JobItems(self._jobs)
 
     def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
         path = options.url

@@ -464,6 +464,8 @@ def bedrock_profiles(book: Book, anthropic: Book) -> None:
         if home is None:
             continue
         found[plain].add(f"anthropic.claude-{rest}")
+        if re.search(r"-v\d(:\d)?$", rest):  # LiteLLM writes GovCloud's without the maker
+            found[plain].add(f"claude-{rest}")
         for other in (name, *book.models.pop(name)["names"]):
             book.owner.pop(other, None)
     for plain, names in found.items():

@@ -73,3 +73,22 @@ def test_name(provider: str | None, name: str, means: str) -> None:
 def test_a_name_without_a_price(provider: str | None, name: str) -> None:
     cost = PriceEngine.bundled().price(CHAT, provider=provider, model=name, at=AT)
     assert cost.usd is None and cost.reason
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("openai", "gpt-4o-2031-01-01"),
+        ("openai", "gpt-5.4-20261305"),
+        ("openai", "ft:gpt-4o-2029-08-06:acme::x"),
+        ("vertex", "claude-opus-4-5@20270101"),
+        ("bedrock", "global.anthropic.claude-haiku-4-5-20270101-v1:0"),
+    ],
+)
+def test_a_snapshot_dated_after_the_call_is_no_snapshot_of_a_known_model(provider: str, name: str) -> None:
+    engine = PriceEngine(PriceEngine.bundled().catalog, PriceEngine.bundled().overrides)
+    for at in (AT, "2026-11-16"):
+        assert engine.price(CHAT, provider=provider, model=name, at=at).usd is None
+    if "1305" not in name:
+        assert engine.price(CHAT, provider=provider, model=name, at="2031-01-02").usd
+        assert engine.price(CHAT, provider=provider, model=name, at=AT).usd is None

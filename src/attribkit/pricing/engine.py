@@ -14,8 +14,9 @@ from attribkit.cost import Cost, CostLine
 from attribkit.pricing.cards import COMMITTED, TIERS, NoPrice, card_at
 from attribkit.pricing.catalog import Catalog, Shard, instant
 from attribkit.pricing.meters import FEES, PRICES, STANDS_IN
-from attribkit.pricing.names import candidates, nearest, profile_scope, stated_region
+from attribkit.pricing.names import candidates, nearest, profile_scope, snapshot_day, stated_region
 from attribkit.pricing.overrides import Overrides, Rule, discounted, read_overrides
+from attribkit.pricing.schedule import DAY
 from attribkit.usage.model import INPUT_METERS, OUTPUT_METERS, Usage
 from attribkit.usage.read import read_usage
 
@@ -390,8 +391,12 @@ class PriceEngine:
             region = served_region
         shard = self.catalog.shard(seller)
         own_name = self.overrides.names.get((seller, model.lower()))
-        names, found = self._find(shard, seller, own_name or model)
+        names, found, since_found = self._find(shard, seller, own_name or model)
         rule, entry.charge, since, until = self.overrides.find(seller, (*names, model), tier, ns, group)
+        if ns < since_found:
+            found, until = None, min(until, since_found)
+        else:
+            since = max(since, since_found)
         entry.since, entry.until = since, until
         if rule is not None or entry.charge is not None:
             entry.version = self._own_version
@@ -425,17 +430,18 @@ class PriceEngine:
             entry.list_steps = tuple((over, _with_stand_ins(prices)) for over, prices in entry.list_steps)
         return entry
 
-    def _find(self, shard: Shard | None, seller: str, model: str) -> tuple[tuple[str, ...], str | None]:
-        """Return the names tried and the catalog's own name of the model."""
+    def _find(self, shard: Shard | None, seller: str, model: str) -> tuple[tuple[str, ...], str | None, int]:
+        """Return the names tried, the catalog's own name of the model, and the instant from which that is what the name
+        means: a snapshot that the catalog does not know cannot be of a day after the call."""
         tried: dict[str, None] = {}
-        found = None
         for name in candidates(model, seller, self.catalog.aliases):
             tried[name] = None
             if shard is not None and name in shard.names:
                 found = shard.names[name]
                 tried[found] = None
-                break
-        return tuple(tried), found
+                day = snapshot_day(model)
+                return tuple(tried), found, _EVER if not day or snapshot_day(name) else _day_before(day)
+        return tuple(tried), None, _EVER
 
     def _why_unknown(self, shard: Shard | None, seller: str, model: str, provider: str | None) -> str:
         if shard is None:
@@ -597,6 +603,14 @@ def _instant(at: datetime | date | str) -> int:
     if isinstance(at, str):
         return instant(at)
     return instant(at.isoformat())
+
+
+def _day_before(day: str) -> int:
+    """Return the instant a day before an ISO day begins, for time zones; the end of time for what is no date."""
+    try:
+        return instant(day) - DAY
+    except ValueError:
+        return _NEVER
 
 
 def _dumped(payload: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
-__all__ = ["candidates", "nearest", "profile_scope", "stated_region", "without_date"]
+__all__ = ["candidates", "nearest", "profile_scope", "snapshot_day", "stated_region", "without_date"]
 
 _SCOPES = frozenset(("global", "us", "eu", "apac", "jp", "au", "ca", "us-gov"))
 _ROUTES = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global"))
@@ -162,6 +162,20 @@ def without_date(name: str) -> str:
     if len(name) > 9 and name[-9] == "-" and name[-8:].isdigit() and name[-8:-6] == "20":
         return name[:-9]
     return name
+
+
+def snapshot_day(name: str) -> str:
+    """Return the ISO day in a snapshot's name (gpt-4o-2024-08-06, claude-haiku-4-5@20251001), "" without one."""
+    words = name.replace("@", "-").replace(":", "-").split("-")
+    for place, word in enumerate(words):
+        if not word.isdigit() or word[:2] != "20":
+            continue
+        if len(word) == 8:
+            return f"{word[:4]}-{word[4:6]}-{word[6:]}"
+        rest = words[place + 1 : place + 3]
+        if len(word) == 4 and len(rest) == 2 and all(part.isdigit() and len(part) == 2 for part in rest):
+            return "-".join((word, *rest))
+    return ""
 
 
 def _is_region(word: str) -> bool:

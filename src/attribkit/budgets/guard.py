@@ -102,7 +102,7 @@ class _Local:
     """What this process has in one counter, and what it last heard of it."""
 
     __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "outgrown", "overran", "owed",
-                 "queue", "reserved", "settled", "sharing", "slot", "spent", "uncertain", "used",
+                 "queue", "quiet", "reserved", "settled", "sharing", "slot", "spent", "uncertain", "used",
                  "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
@@ -115,6 +115,8 @@ class _Local:
         self.uncertain = self.dead = False
         self.outgrown = self.overran = self.sharing = False
         self.queue = Queue()
+        self.quiet = not limit.budget.thresholds
+        """Whether it says nothing on the way to its limit."""
 
     def level(self, own: int) -> Decimal:
         """Return which share of the limit is spent or reserved, as far as is known, without what one call holds."""
@@ -133,6 +135,11 @@ class _Plan(NamedTuple):
     only_usd: bool
     downgrades: tuple[tuple[_Local, Threshold], ...]
     queue: Threshold | None
+    single: _Local | None = None
+    """The only counter, where it counts USD and no threshold changes a call."""
+
+
+_NO_PLAN = _Plan(0, 0, (), False, False, (), None)
 
 
 class Reservation:
@@ -148,14 +155,16 @@ class Reservation:
     who: Attribution | None = None
     size = -1
     closed = False
+    unknown: tuple[int, ...] | None = None
+    """What it costs where nothing is known of what it used, where that is not what it holds."""
+    single: _Local | None = None
+    """The only counter, where it was decided in this process."""
 
     def __init__(
         self, generation: int, locals: tuple[_Local, ...], amounts: tuple[int, ...], operation_id: str
     ) -> None:
         self.generation, self.locals, self.amounts = generation, locals, amounts
         self.operation_id = operation_id
-        self.unknown = amounts
-        """What it costs where nothing is known of what it used."""
 
     def amount_of(self, local: _Local) -> int:
         """Return what is asked of one counter."""
@@ -178,6 +187,7 @@ class BudgetGuard:
     ) -> None:
         self._declared = {budget.name: budget for budget in budgets}
         self._budgets = Budgets(self._declared.values())
+        self._by_model = self._budgets.by_model
         self._open_store, self._bounds, self._also = store, bounds, also
         self._journals, self._keep, self._now = journals, keep, now
         self._generation = 0
@@ -194,6 +204,7 @@ class BudgetGuard:
         self._holder = new_id()
         self._journal: Journal | None = None
         self._plans: dict[tuple[Any, str | None], _Plan] = {}
+        self._latest: tuple[Attribution | None, str | None, _Plan] = None, None, _NO_PLAN
         self._locals: dict[str, _Local] = {}
         self._lending: dict[str, _Local] = {}
         self._owing: dict[str, _Local] = {}
@@ -221,15 +232,38 @@ class BudgetGuard:
         now = self._now()
         if self._store is None and not self._ready(wait) and not wait:
             return WAIT
-        model = call.model if self._budgets.by_model else None
-        plan = self._plans.get((attribution, model))
-        if plan is None or not plan.since <= now < plan.until:
+        model = call.model if self._by_model else None
+        latest = self._latest
+        if latest[0] is attribution and latest[1] == model:
+            plan: _Plan | None = latest[2]
+        else:
+            plan = self._plans.get((attribution, model))
+            if plan is not None:
+                self._latest = attribution, model, plan
+        if plan is None or not plan[0] <= now < plan[1]:
             plan = self._plan(attribution, model, now)
-        if not plan.locals:
+        if not plan[2]:
             return None
-        downgrade = self._downgrade(plan) if plan.downgrades else None
+        reservation = downgrade = None
+        single = plan.single
+        if single is not None:  # as nearly every call has it: one look at the prices, one at the counter
+            worst = self._bounds.worst_case(call, attribution)
+            usd = worst[0]
+            if usd is not None:
+                reservation = Reservation(self._generation, plan.locals, (usd,), operation_id)
+                reservation.size = worst[4]
+                if not worst[3]:
+                    reservation.output, reservation.stated, reservation.who = worst[2], False, attribution
+                with self._lock:
+                    if single.held - single.busy - single.owed >= usd and not single.dead:
+                        single.busy += usd
+                        reservation.single = single
+                        return reservation
+        elif plan.downgrades:
+            downgrade = self._downgrade(plan)
         while True:
-            reservation = self._prepared(plan, call, attribution, downgrade, operation_id)
+            if reservation is None:
+                reservation = self._prepared(plan, call, attribution, downgrade, operation_id)
             if self._claim(reservation):
                 return reservation
             refused = self._take(plan, reservation, now, wait)
@@ -244,7 +278,7 @@ class BudgetGuard:
             if cheapest is None or downgrade is cheapest:
                 assert isinstance(refused, BudgetExceeded)
                 raise refused
-            downgrade = cheapest
+            downgrade, reservation = cheapest, None
 
     def _prepared(
         self, plan: _Plan, call: LLMCall, who: Attribution, downgrade: Threshold | None, operation_id: str
@@ -460,7 +494,29 @@ class BudgetGuard:
             tokens = asked + made
             if call is not None and reservation.size >= 0 and usage.estimated is None:
                 self._bounds.learn(call, reservation.size, asked, made)
-        self._end(reservation, (None if usd is None else to_pico(usd), tokens, 1))
+        if usd is None:
+            self._end(reservation, (None, tokens, 1))
+            return
+        pico = to_pico(usd)
+        single = reservation.single
+        if single is not None and reservation.generation == self._generation:
+            amount = reservation.amounts[0]
+            with self._lock:
+                if (
+                    single.quiet
+                    and single.lent
+                    and pico <= amount
+                    and single.held - single.busy - single.owed >= pico - amount
+                    and not (reservation.closed or single.queue.waiting)
+                ):
+                    reservation.closed = True
+                    single.busy -= amount
+                    single.owed += pico
+                    single.settled += pico
+                    if single.slot >= 0 and self._journal is not None:
+                        self._journal.put(single.slot, single.settled)
+                    return
+        self._end(reservation, (pico, tokens, 1))
 
     def charge(
         self, call: LLMCall, attribution: Attribution, operation_id: str, usd: Decimal | None, usage: Usage = NO_USAGE
@@ -494,6 +550,7 @@ class BudgetGuard:
         reservation = Reservation(self._generation, plan.locals, (0,) * len(plan.locals), operation_id)
         if usd is None:
             with contextlib.suppress(BudgetExceeded):  # of a budget that takes no unpriced calls
+                reservation.unknown = (0,) * len(plan.locals)
                 reservation.unknown = self._prepared(plan, call, attribution, None, operation_id).amounts
         self.settle(reservation, usd, usage)
 
@@ -514,7 +571,7 @@ class BudgetGuard:
             for place, (local, amount) in enumerate(zip(reservation.locals, reservation.amounts, strict=True)):
                 actual = used[_UNITS[local.limit.budget.unit]]
                 if actual is None:
-                    actual = reservation.unknown[place]
+                    actual = amount if reservation.unknown is None else reservation.unknown[place]
                 local.busy -= amount
                 if actual:
                     local.owed += actual
@@ -522,13 +579,13 @@ class BudgetGuard:
                     if self._journal is not None and local.slot >= 0:
                         self._journal.put(local.slot, local.settled)
                     if actual > amount:
-                        local.outgrown = True
+                        local.outgrown, local.quiet = True, False
                     if local.limit.budget.thresholds or local.outgrown:
                         self._passed(local, notices)
                 if not local.lent or local.held < local.busy + local.owed:
                     direct.append(local)
                     self._owing[local.limit.counter.id] = local
-                if local.queue:
+                if local.queue.waiting:
                     local.queue.stir()
         if notices:
             self._say(notices)
@@ -595,7 +652,7 @@ class BudgetGuard:
                 self._tell("overrun", refused, detail=f"a stream has outgrown its reservation at {made} tokens")
         with self._lock:
             if not reservation.closed:
-                reservation.locals = extra.locals
+                reservation.locals, reservation.single = extra.locals, None
                 reservation.amounts = tuple(map(sum, zip(reservation.amounts, more, strict=True)))
                 return
         self.release(extra)
@@ -748,6 +805,7 @@ class BudgetGuard:
         with self._lock:
             if any(plan.until <= now for plan in self._plans.values()):
                 self._plans = {key: plan for key, plan in self._plans.items() if plan.until > now}
+                self._latest = None, None, _NO_PLAN
             idle = [
                 one
                 for one in self._locals.values()
@@ -767,7 +825,7 @@ class BudgetGuard:
                     store.exchange(self._holder, moves, now, wait=False)
                 except BudgetStoreBusy:
                     return
-                self._plans.clear()
+                self._forget_plans()
                 for local in some:
                     local.dead = True
                     del self._locals[local.limit.counter.id]
@@ -832,7 +890,8 @@ class BudgetGuard:
                     faults.note("budgets.definition", error)
         with self._lock:
             self._budgets = Budgets(found.values())
-            self._plans.clear()
+            self._by_model = self._budgets.by_model
+            self._forget_plans()
             self._version = version
 
     def close(self) -> None:
@@ -892,6 +951,10 @@ class BudgetGuard:
         self._executor = None
         self._start()
 
+    def _forget_plans(self) -> None:
+        self._plans.clear()
+        self._latest = None, None, _NO_PLAN
+
     # -- plans --------------------------------------------------------------------------------------------------------
 
     def _plan(self, attribution: Attribution, model: str | None, now: float) -> _Plan:
@@ -919,11 +982,12 @@ class BudgetGuard:
                 all(limit.budget.unit == "usd" for limit in limits),
                 tuple(downgrades),
                 max(queues, key=lambda one: one.seconds) if queues else None,
+                locals[0] if len(locals) == 1 and limits[0].budget.unit == "usd" and not downgrades else None,
             )
         with self._lock:
             if budgets is self._budgets:
                 if len(self._plans) >= _PLANS:
-                    self._plans.clear()
+                    self._forget_plans()
                 self._plans[fields, model] = self._plans[attribution, model] = plan
         return plan
 
@@ -933,6 +997,7 @@ class BudgetGuard:
             local = self._locals[limit.counter.id] = _Local(limit)
         elif local.limit != limit:
             local.limit = limit
+            local.quiet = not (limit.budget.thresholds or local.outgrown)
         return local
 
     def _downgrade(self, plan: _Plan, held: Reservation | None = None) -> Threshold | None:
@@ -973,7 +1038,7 @@ class BudgetGuard:
             if local.limit.budget.store_down == "closed" and local.limit.amount >= 0:
                 why = "its store does not answer, and the budget is closed while it does not"
                 return self._refusal(local, reservation.operation_id, reason=why)
-        reservation.amounts = (0,) * len(reservation.amounts)
+        reservation.unknown, reservation.amounts = reservation.amounts, (0,) * len(reservation.amounts)
         return None
 
     def _down(self, error: Exception) -> None:

@@ -15,7 +15,6 @@ from hashlib import blake2b
 __all__ = ["Journal", "read_journal"]
 
 _SLOT = struct.Struct("16sq8x")
-_AMOUNT = struct.Struct("q")  # native: one store of 8 bytes, which a kill cannot tear
 _FIRST = 256
 
 
@@ -33,11 +32,16 @@ class Journal:
         try:
             self._slots = _FIRST
             os.ftruncate(handle, self._slots * _SLOT.size)
-            self._map = mmap.mmap(handle, self._slots * _SLOT.size)
+            self._mapped(mmap.mmap(handle, self._slots * _SLOT.size))
         finally:
             os.close(handle)
         self._used = 0
         self._free: list[int] = []
+
+    def _mapped(self, map: mmap.mmap) -> None:
+        self._map = map
+        # Native: one store of 8 bytes, which a kill cannot tear.
+        self._amounts = memoryview(map).cast("q")
 
     def slot(self, counter: str) -> int:
         """Return where the spend of a counter is to be put."""
@@ -52,8 +56,9 @@ class Journal:
                     larger = mmap.mmap(handle, self._slots * _SLOT.size)
                 finally:
                     os.close(handle)
+                self._amounts.release()
                 self._map.close()
-                self._map = larger
+                self._mapped(larger)
             place = self._used * _SLOT.size
             self._used += 1
         _SLOT.pack_into(self._map, place, _digest(counter), 0)
@@ -61,7 +66,7 @@ class Journal:
 
     def put(self, place: int, settled: int) -> None:
         """Keep all that this process has ever spent on a counter."""
-        _AMOUNT.pack_into(self._map, place + 16, settled)
+        self._amounts[place // 8 + 2] = settled
 
     def drop(self, place: int) -> None:
         """Forget a counter that the store knows all of."""
@@ -69,6 +74,7 @@ class Journal:
         self._free.append(place)
 
     def close(self, *, remove: bool) -> None:
+        self._amounts.release()
         self._map.close()
         if remove:
             with contextlib.suppress(OSError):

@@ -141,7 +141,7 @@ class Guard(Protocol):
 class Tiers(Protocol):
     """Returns the attribution with the tier that the policy picks for it."""
 
-    def applied(self, attribution: Attribution) -> Attribution: ...
+    def applied(self, attribution: Attribution, model: str | None = None, *, wait: bool = True) -> Attribution: ...
 
 
 class Target(NamedTuple):
@@ -207,7 +207,7 @@ class Pipeline:
         caller awaits `admitted()` before anything else.
         """
         if self.tiers is not None:
-            attribution = self.tiers.applied(attribution)
+            attribution = self.tiers.applied(attribution, call.model, wait=wait)
         operation = Operation(self, call, attribution, hop, self._targets.get(call[3]) or self.target(call.url))
         if not call[2]:
             return operation
@@ -225,7 +225,7 @@ class Pipeline:
     def served(self, call: LLMCall, attribution: Attribution, hop: Hop) -> Operation:
         """Return the operation of a call that has been made already: it is counted, and nothing can refuse it."""
         if self.tiers is not None:
-            attribution = self.tiers.applied(attribution)
+            attribution = self.tiers.applied(attribution, call.model, wait=False)
         operation = Operation(self, call, attribution, hop, self.target(call.url))
         if self.begun is not None:
             self.begun()

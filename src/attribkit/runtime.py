@@ -224,7 +224,7 @@ class Runtime:
             spans=self._telemetry.spans if self._telemetry is not None else None,
             sinks=tuple(sinks),
             guard=self.guard,
-            tiers=TierPolicy(settings.tiers) if settings.tiers else None,
+            tiers=TierPolicy(settings.tiers, left=self.guard.left if self.guard else None) if settings.tiers else None,
             require=settings.require,
             on_missing=settings.on_missing,
         )

@@ -41,7 +41,7 @@ class Settings(BaseModel):
     carrier_max_age: float | None = Field(300, description="seconds after which a carrier over HTTP is refused; none")
     audience: tuple[str, ...] = Field((), description="host[:port] by which callers reach us")
     pseudonym_keys: dict[str, SecretStr] = Field({}, description="key id -> secret; the last id in order signs")
-    tiers: tuple[dict[str, Any], ...] = Field((), description="rules that pick a tier: {when = {...}, tier = ...}")
+    tiers: tuple[dict[str, Any], ...] = Field((), description="rules that pick a tier, by fields, time and budget left")
     prices: str | dict[str, Any] | None = Field(None, description="price overrides: a file, or a table")
     price_source: str | None = Field(None, description="newer prices: a file or an http(s) URL; none: the bundled ones")
     price_ttl_hours: float = Field(24, gt=0, description="hours after which price_source is asked again")

@@ -127,6 +127,24 @@ def test_a_downgrade_reaches_the_gateway_as_tier_and_model(observe: Any, gateway
     assert record.served_model.startswith("gpt-5-mini")
 
 
+def test_a_rule_picks_the_tier_by_what_is_left(observe: Any, gateway: Any) -> None:
+    rules = [{"budget": "all", "left_under": "50%", "tier": "flex"}]
+    seen = observe(
+        budgets=[attribkit.Budget("all", limit="0.01")],
+        budget_store=None,
+        tiers=rules,
+        gateways={gateway.url: "openai"},
+    )
+    runtime = active()
+    assert runtime is not None and runtime.guard is not None
+    create = seen.client().chat.completions.create
+    create(model="gpt-5-mini", messages=ASK, max_completion_tokens=50)
+    runtime.guard.charge(call("1"), ACME, "", Decimal("0.006"))
+    create(model="gpt-5-mini", messages=ASK, max_completion_tokens=50)
+    assert [request.json.get("service_tier") for request in seen.requests()] == [None, "flex"]
+    assert [record.attribution.tier for record in seen.records] == [None, "flex"]
+
+
 def test_a_refusal_is_on_the_row_and_the_span(observe: Any) -> None:
     seen = observe(budgets=[attribkit.Budget("none", limit="0")], budget_store=None)
     with pytest.raises(BudgetExceeded):

@@ -391,6 +391,21 @@ def test_what_was_spent_before_anyone_asked_is_counted_and_told_beyond_the_limit
     at.close()
 
 
+def test_what_is_left_is_told_for_the_calls_of_a_budget(store: Any) -> None:
+    budgets = (Budget("each", limit="10", per="tenant_id", daily_cap="4"), Budget("org", limit="100"))
+    one, other = guard(store, *budgets), guard(store, *budgets)
+    assert [one.left(name, ACME) for name in ("each", "org", "none")] == [1, 1, None]
+    assert one.left("each", Attribution()) is None
+    spend(one, "1")
+    held = one.reserve(call("1"), ACME, "")
+    assert [one.left(name, ACME) for name in ("each", "org")] == [Decimal("0.5"), Decimal("0.98")]
+    assert [other.left(name, ACME) for name in ("each", "org")] == [Decimal("0.5"), Decimal("0.98")]
+    one.release(held)
+    assert one.left("each", ACME) == Decimal("0.75")
+    one.close()
+    other.close()
+
+
 # -- several processes ------------------------------------------------------------------------------------------------
 
 

@@ -110,5 +110,12 @@ def test_past_calls_are_replayed_against_budgets_and_tiers() -> None:
     assert (found["calls"], found["refused"], found["refused_usd"], found["downgraded"]) == (10, 2, "2", 1)
     assert found["budgets"][0]["who"] == "tenant_id=acme"
     assert found["tiers"] == {"priority": 7, "flex": 1, "(refused)": 2}
+    Path("tiers.toml").write_text(
+        '[[budgets]]\nname = "each"\nlimit = "5"\nper = "tenant_id"\nwindow = "total"\ndry_run = true\n'
+        '[[tiers]]\nbudget = "each"\nleft_under = "30%"\ntier = "flex"\n'
+        '[[tiers]]\ndays = "mon"\nfrom = "14:00"\nuntil = "15:00"\ntier = "priority"\n'
+    )
+    found = told("simulate", "--ledger", "sqlite:///attribkit.db", "--budgets", "tiers.toml")
+    assert found["tiers"] == {"flex": 2, "priority": 8}  # 21 September 2026, 14:13 UTC, was a Monday
     assert "2 refused" in run("simulate", "--budgets", "proposed.toml")
     assert "no call would" in run("simulate", "--budgets", "proposed.toml", "--since", "2099-01-01")

@@ -101,8 +101,8 @@ class WorstCase(Protocol):
 class _Local:
     """What this process has in one counter, and what it last heard of it."""
 
-    __slots__ = ("busy", "dead", "extra", "flights", "held", "lent", "lent_at", "limit", "outgrown", "overran", "owed",
-                 "queue", "quiet", "reserved", "settled", "sharing", "slot", "spent", "uncertain", "used",
+    __slots__ = ("busy", "dead", "extra", "flights", "heard", "held", "lent", "lent_at", "limit", "outgrown", "overran",
+                 "owed", "queue", "quiet", "reserved", "settled", "sharing", "slot", "spent", "uncertain", "used",
                  "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
@@ -113,7 +113,7 @@ class _Local:
         self.slot = -1
         self.flights = self.warned = 0
         self.uncertain = self.dead = False
-        self.outgrown = self.overran = self.sharing = False
+        self.heard = self.outgrown = self.overran = self.sharing = False
         self.queue = Queue()
         self.quiet = not limit.budget.thresholds
         """Whether it says nothing on the way to its limit."""
@@ -462,6 +462,7 @@ class BudgetGuard:
             for (local, amount), state, share in zip(asked, answer.states, answer.shares, strict=True):
                 local.flights -= 1
                 local.spent, local.reserved, local.extra = state[:3]
+                local.heard = True
                 if answer.refused < 0:
                     local.held += amount + share
                     local.busy += amount
@@ -707,6 +708,7 @@ class BudgetGuard:
             for local, state in zip(locals, answer.states, strict=True):
                 local.flights -= 1
                 local.spent, local.reserved, local.extra = state[:3]
+                local.heard = True
                 if local.limit.budget.thresholds or local.outgrown:
                     self._passed(local, notices)
         if notices:
@@ -1008,6 +1010,43 @@ class BudgetGuard:
             if local.level(own.get(local, 0)) >= threshold.at:
                 found = threshold
         return found
+
+    def left(
+        self, budget: str, attribution: Attribution, model: str | None = None, *, wait: bool = True
+    ) -> Decimal | None:
+        """Return which share of a budget is left for calls with `attribution`: not spent, and not reserved.
+
+        The least of its windows, as far as this process has heard; a counter that it has not heard of is looked up at
+        the store, over a network only with `wait`. None when the calls are none of the budget's, or nothing is known.
+        """
+        now = self._now()
+        if self._store is None and not self._ready(wait):
+            return None
+        model = model if self._by_model else None
+        plan = self._plans.get((attribution, model))
+        if plan is None or not plan.since <= now < plan.until:
+            plan = self._plan(attribution, model, now)
+        found = None
+        for local in plan.locals:
+            if local.limit.budget.name == budget:
+                if not local.heard and not self._listened(local, wait):
+                    return None
+                left = max(Decimal(0), 1 - local.level(0))
+                found = left if found is None else min(found, left)
+        return found
+
+    def _listened(self, local: _Local, wait: bool) -> bool:
+        store = self._store
+        if store is None or self._now() < self._down_until or not (wait or store.direct):
+            return False
+        try:
+            self._flush(store, [local], wait=wait)
+        except BudgetStoreBusy:
+            return False
+        except BudgetStoreDown as error:
+            self._down(error)
+            return False
+        return True
 
     # -- what it says -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Count
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import NamedTuple
 
 from attribkit.attribution import Attribution
@@ -57,6 +58,9 @@ class Simulation(NamedTuple):
     """Calls by the tier that they would have got; "" for none."""
 
 
+Left = Callable[..., Decimal | None]
+
+
 class _Known:
     """The worst case of a past call is what it cost."""
 
@@ -73,24 +77,26 @@ def simulate(
     budgets: Iterable[Budget],
     past: Iterable[Past],
     *,
-    tiers: Callable[[Attribution], Attribution] | None = None,
+    tiers: Callable[[Callable[[], float], Left], Callable[[Attribution, str | None], Attribution]] | None = None,
 ) -> Simulation:
     """Replay calls, in the order of their time, against `budgets` that begin empty.
 
     Each call asks for just what it cost, one at a time: a real one reserves its worst case beside others, so near a
-    limit it can be refused a little earlier. `tiers` gives an attribution the tier that a policy picks for it.
+    limit it can be refused a little earlier. `tiers` is given the clock of the replay, and what tells
+    how much of a budget is left in it, and returns what gives an attribution the tier that a policy picks for it.
     """
     clock, known = [0.0], _Known()
     notices: list[Notice] = []
     quiet = [_silent(budget) for budget in budgets]
     guard = BudgetGuard(quiet, store=MemoryStore, bounds=known, keep=False, now=lambda: clock[0], also=notices.append)
+    applied = tiers(lambda: clock[0], guard.left) if tiers is not None else None
     calls = refused_calls = refused_pico = unpriced = downgraded = 0
     refused: dict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = {}
     by_tier: Count[str] = Count()
     for one in past:
         calls += 1
         clock[0], known.now = one.at, one
-        attribution = tiers(one.attribution) if tiers is not None else one.attribution
+        attribution = applied(one.attribution, one.model) if applied is not None else one.attribution
         tier = attribution.get("tier") or ""
         unpriced += one.cost_pico is None
         call = LLMCall("past", one.provider, one.api, "", one.model)

@@ -274,8 +274,11 @@ def simulate(
             since_ns=nanoseconds(instant(since)) if since else None,
             until_ns=nanoseconds(instant(until, name="--until")) if until else None,
         )
-        tiers = TierPolicy(rules).applied if rules else None
-        told = replay(given, _past(rows.records(question)), tiers=tiers)
+        told = replay(
+            given,
+            _past(rows.records(question)),
+            tiers=(lambda now, left: TierPolicy(rules, now=now, left=left).applied) if rules else None,
+        )
     finally:
         rows.close()
     facts = {

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple, Protocol
 
@@ -178,16 +178,16 @@ def _hours(where: str, rule: Mapping[str, Any]) -> _Hours | None:
         if "timezone" in rule:
             raise _wrong(where, "timezone", rule["timezone"], "goes with days, from or until")
         return None
-    from attribkit.budgets.windows import zone_of
+    from zoneinfo import ZoneInfo
 
-    zone = rule.get("timezone", "UTC")
-    if not isinstance(zone, str):
-        raise _wrong(where, "timezone", zone, "must be an IANA name, such as Europe/Berlin")
-    begin, end = _minutes(where, rule, "from", "00:00"), _minutes(where, rule, "until", "24:00")
+    name = rule.get("timezone", "UTC")
     try:
-        return _Hours(_days(where, rule.get("days", "mon-sun")), begin % _DAY, end, zone_of(zone))
-    except ConfigurationError as error:
-        raise _wrong(where, "timezone", zone, "is not known here") if error.name == "timezone" else error from None
+        zone: tzinfo = UTC if name == "UTC" else ZoneInfo(name)
+    except Exception:
+        why = "is not known here; give an IANA name such as Europe/Berlin, or install tzdata"
+        raise _wrong(where, "timezone", name, why) from None
+    begin, end = _minutes(where, rule, "from", "00:00"), _minutes(where, rule, "until", "24:00")
+    return _Hours(_days(where, rule.get("days", "mon-sun")), begin % _DAY, end, zone)
 
 
 def _minutes(where: str, rule: Mapping[str, Any], key: str, default: str) -> int:

@@ -85,6 +85,9 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("bedrock", "anthropic.claude-v2", IN, {"at": "2024-06-01", "region": "us-east-1"}, "8"),
     ("mistral", "open-mixtral-8x22b-2404", IN, {"at": "2024-06-01"}, "2"),
     ("zai", "glm-4.7-flash", IN, {}, "0"),
+    # pixels are not tokens
+    ("voyage", "voyage-multimodal-3", {"text_tokens": MILLION, "image_pixels": MILLION * 1_000,
+                                       "total_tokens": 2_785_714}, {}, "0.72"),
     # two products of one name, and what a seller does not sell
     ("perplexity", "perplexity/sonar", OUT, {}, "1"),
     ("perplexity", "perplexity/sonar", {"input_tokens": 0, "output_tokens": MILLION}, {"api": "responses"}, "2.5"),

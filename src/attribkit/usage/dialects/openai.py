@@ -116,10 +116,17 @@ def from_images(payload: Mapping[str, Any]) -> Usage:
 
 
 def from_embeddings(payload: Mapping[str, Any]) -> Usage:
-    """Read an embeddings usage object; Voyage and Jina state only `total_tokens`."""
+    """Read an embeddings usage object; Voyage and Jina state only `total_tokens`. Voyage bills images and videos by
+    their pixels; its total counts them as tokens too."""
     problems: list[str] = []
     tokens = count(payload, "prompt_tokens", problems) or count(payload, "total_tokens", problems)
-    return usage_of([("input", tokens)] if tokens else [], problems)
+    pixels = count(payload, "image_pixels", problems) + count(payload, "video_pixels", problems)
+    if pixels:
+        tokens = count(payload, "text_tokens", problems)
+    meters: Meters = [("input", tokens)] if tokens else []
+    if pixels:
+        meters.append(("pixels", pixels))
+    return usage_of(meters, problems)
 
 
 def from_duration(payload: Mapping[str, Any]) -> Usage:

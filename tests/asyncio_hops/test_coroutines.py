@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -496,6 +498,47 @@ def test_scopes_that_interleaved_generators_open(on: Any) -> None:
     asyncio.run(main())
     assert tenant() is None
     assert not on.made
+
+
+def test_what_is_made_beside_a_scope_that_a_generator_holds_open(on: Any) -> None:
+    async def holding() -> AsyncIterator[None]:
+        with attribkit.attributed(tenant_id="globex"):
+            yield
+
+    async def main() -> None:
+        with attribkit.attributed(tenant_id="acme"):
+            stream = holding()
+            await anext(stream)
+            job = ask()
+            await stream.aclose()
+        with attribkit.attributed(tenant_id="umbrella"):
+            assert await job in ("acme", None)
+
+    asyncio.run(main())
+
+
+def test_a_forked_child_begins_anew(on: Any) -> None:
+    async def elsewhere(opened: threading.Event, over: threading.Event) -> None:
+        with attribkit.attributed(tenant_id="globex"):
+            await asyncio.sleep(0)
+            opened.set()
+            await asyncio.to_thread(over.wait)
+
+    opened, over = threading.Event(), threading.Event()
+    other = threading.Thread(target=lambda: asyncio.run(elsewhere(opened, over)))
+    other.start()
+    opened.wait()
+    on._sorting.acquire()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python 3.12: a fork with several threads
+        child = os.fork()
+    if child == 0:
+        (job,) = made(ask, "acme")
+        os._exit(0 if asyncio.run(job) == "acme" and not on._suspended else 1)
+    on._sorting.release()
+    over.set()
+    other.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_context_manager_made_of_a_generator_is_whose_it_is(on: Any) -> None:

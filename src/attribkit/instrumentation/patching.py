@@ -29,7 +29,7 @@ class Standby:
     """Puts a patch on while it is needed, where a wrapper costs too much to stand on a hot path for nothing."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._put_on: Callable[[], None] | None = None
         self._take_off: Callable[[], None] | None = None
         self.on = False
@@ -46,12 +46,16 @@ class Standby:
                 self._put_on()
                 self.on = True
 
-    def rest(self) -> None:
-        """Take it off."""
+    def rest(self, needed: Callable[[], bool]) -> None:
+        """Take it off unless it is `needed`: what is asked before may have changed in another thread."""
         with self._lock:
-            if self.on and self._take_off is not None:
+            if self.on and self._take_off is not None and not needed():
                 self._take_off()
                 self.on = False
+
+    def forked(self) -> None:
+        """In a child process nobody holds the lock."""
+        self._lock = threading.RLock()
 
 
 class Patch(NamedTuple):

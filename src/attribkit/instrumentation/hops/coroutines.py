@@ -285,6 +285,16 @@ class Coroutines:
         self.made.clear()
         self._fresh.clear()
 
+    def forked(self) -> None:
+        """In a child process there is one thread, and no scope of the others."""
+        thread = self._thread()
+        self._sorting = threading.RLock()
+        self._busy = False
+        self._fresh = {id(each): each for each in thread.fresh}
+        self._numbered = {each.depth: each for each in thread.fresh if each.depth}
+        self._free = [depth for depth in _DEPTHS if depth not in self._numbered]
+        self._suspended = thread.suspended
+
     # -- scopes open and close -------------------------------------------------------------------------------------
 
     def opened(self, scope: Scope) -> _Opening | None:
@@ -633,7 +643,11 @@ class Coroutines:
             else:
                 sure = False
                 later = opening not in lost
-            if when < opening.when or (opening.outside and not sure):  # the former: its number was another's before
+            if (
+                when < opening.when  # its number was another's before
+                or opening.body is not None  # whoever runs while that body is suspended has its number too
+                or (opening.outside and not sure)
+            ):
                 opening, sure, later = None, False, False
         elif frames == _UNSURE:
             opening, sure = None, False
@@ -647,9 +661,9 @@ class Coroutines:
             opening = opening if sure else None
         known = self._known(frame)
         if known is None:
+            made = self.made[id(frame)] = _Made(work, frame, opening, when, self.made)
             self.idle = 0
             self._found()
-            made = self.made[id(frame)] = _Made(work, frame, opening, when, self.made)
         elif isinstance(known[0], _Made) and not known[0].sure and frames in self._numbered:
             made = known[0]
         else:

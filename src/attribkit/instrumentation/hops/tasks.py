@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,16 @@ def find_origins() -> Callable[[], None]:
     return end
 
 
+def _forked() -> None:
+    _creating.forked()
+    for coroutines in _on:
+        coroutines.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not _on:
         return wrapped(*args, **kwargs)
@@ -58,7 +69,7 @@ def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dic
         return coroutines.create_task(wrapped, instance, args, kwargs)
     coroutines.idle += 1
     if coroutines.idle > _PATIENCE:
-        _creating.rest()
+        _creating.rest(lambda: bool(coroutines.made))
     return wrapped(*args, **kwargs)
 
 

@@ -528,14 +528,14 @@ def test_a_forked_child_begins_anew(on: Any) -> None:
     other = threading.Thread(target=lambda: asyncio.run(elsewhere(opened, over)))
     other.start()
     opened.wait()
-    on._sorting.acquire()
+    on._births.asking.acquire()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python 3.12: a fork with several threads
         child = os.fork()
     if child == 0:
         (job,) = made(ask, "acme")
         os._exit(0 if asyncio.run(job) == "acme" and not on._suspended else 1)
-    on._sorting.release()
+    on._births.asking.release()
     over.set()
     other.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -16,9 +16,6 @@ it, if it is a later one.
 from __future__ import annotations
 
 import asyncio
-import dis
-import functools
-import gc
 import inspect
 import logging
 import sys
@@ -26,15 +23,14 @@ import threading
 import types
 import weakref
 from asyncio import events
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from itertools import chain, compress
 from typing import Any
 
 from attribkit import context, faults
 from attribkit.context import Scope
+from attribkit.instrumentation.hops.births import Births, Lookout, Mark, When, frame_of, unstarted
 
 __all__ = ["Coroutines"]
 
@@ -43,21 +39,11 @@ _DEPTHS = (1, *range(3, 10), *range(11, 25))
 stack has as many frames. asyncio's debug mode records 10."""
 _UNSURE = 2
 """Frames recorded for a coroutine that is made while the open scopes of its thread are suspended."""
-_ROOM = 64
-"""Allocations that looking for objects may take."""
 _OURS = frozenset((_UNSURE, *_DEPTHS))
-_RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 _LOOPS = frozenset({"run_forever", "run"})
-_HALF_MADE = sys.version_info < (3, 12)
-"""Python 3.11 collects garbage in the middle of making a coroutine, which has neither frame nor origin then."""
-_AGEN_SAYS = hasattr(types.AsyncGeneratorType, "ag_suspended")  # 3.12 and later
-
 _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _running_loop = events._get_running_loop
-
-_When = tuple[int, int]
-"""A moment: how many scopes had been opened, and `context.opened_so_far()`."""
 
 
 class _Thread:
@@ -74,21 +60,12 @@ class _Thread:
         """The loop that will say when the step under way has ended."""
 
 
-class _Mark:
-    """Stands among the youngest objects: what was made before it is told from what was made after it."""
-
-    __slots__ = ("when",)
-
-    def __init__(self, when: _When) -> None:
-        self.when = when
-
-
-class _Opening(_Mark):
+class _Opening(Mark):
     """A scope while it is open."""
 
     __slots__ = ("body", "depth", "foreign", "fresh", "mixed", "outside", "scope", "task", "thread")
 
-    def __init__(self, when: _When, scope: Scope, thread: _Thread, task: object) -> None:
+    def __init__(self, when: When, scope: Scope, thread: _Thread, task: object) -> None:
         self.when = when
         self.scope = scope
         self.thread = thread
@@ -107,43 +84,7 @@ class _Opening(_Mark):
         """True if a loop runs in it whose tasks may have other scopes."""
 
 
-_WORK = frozenset((types.CoroutineType, types.AsyncGeneratorType))
-_kinds = functools.partial(map, _WORK.union((_Opening, _Mark)).__contains__)
-_types = functools.partial(map, type)
-_held: dict[str, list[Any]] = {}
-_KEY = ("objects",)
 _CONTEXT = context.__name__
-
-
-def _objects(generation: int) -> Iterable[Any]:
-    """Yield the coroutines, async generators and marks of a generation of objects, in order of birth.
-
-    CPython appends an object to the youngest generation when it is made. None of the others may be held from one
-    bytecode to the next: a tuple that another thread is making could not be finished
-    (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C, whoever draws from
-    this: the list of objects is put aside, taken twice, and gone.
-    """
-    return chain.from_iterable(
-        map(
-            compress,
-            map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
-            map(_kinds, map(_types, map(_held.pop, _KEY))),
-        )
-    )
-
-
-def _young_types() -> Iterable[type[Any]]:
-    """Yield the types of the youngest objects, in one call of C too, and in half the time."""
-    return map(type, chain.from_iterable(map(gc.get_objects, (0,))))
-
-
-def _find(generation: int) -> list[Any]:
-    """Return what `_objects` yields. No garbage collection, which would run Python, comes between."""
-    if _HALF_MADE and gc.isenabled():
-        most = gc.get_threshold()[0]
-        if most and most - gc.get_count()[0] < _ROOM:
-            gc.collect(0)
-    return list(_objects(generation))
 
 
 class _Body:
@@ -165,7 +106,7 @@ class _Made:
     __slots__ = ("frame", "kept", "line", "opening", "recorded", "scope", "sure", "work")
 
     def __init__(
-        self, work: Any, frame: types.FrameType, opening: _Opening | None, when: _When, made: dict[int, _Made | _Body]
+        self, work: Any, frame: types.FrameType, opening: _Opening | None, when: When, made: dict[int, _Made | _Body]
     ) -> None:
         key = id(frame)
         self.frame = key
@@ -194,26 +135,6 @@ class _Made:
         self.opening = None
 
 
-def _frame(work: Any) -> types.FrameType | None:
-    return work.cr_frame if type(work) is types.CoroutineType else work.ag_frame
-
-
-def _unstarted(work: Any) -> types.FrameType | None:
-    """Return the frame of an object that was not started yet, None for any other."""
-    if type(work) is types.CoroutineType:
-        if work.cr_suspended or work.cr_running:
-            return None
-        return work.cr_frame
-    frame: types.FrameType | None = work.ag_frame
-    if frame is None or work.ag_running:
-        return None
-    if _AGEN_SAYS:
-        return None if work.ag_suspended else frame
-    code = frame.f_code.co_code
-    at = frame.f_lasti
-    return frame if at < 0 or code[at] == _RETURN_GENERATOR else None
-
-
 class Coroutines:
     """What `context.Origins` asks for. One an `instrument()`.
 
@@ -237,49 +158,23 @@ class Coroutines:
         self._suspended = self._foreign = 0
         self._scopes = 0
         """How many were opened."""
-        self._mark = _Mark((0, 0))
-        """What was made before it has been looked at."""
-        self._since: _When = (0, 0)
-        """The latest garbage collection: what is young now was made after it."""
-        self._begun: _When = (0, 0)
-        """When the garbage collection under way began."""
-        self._moving: list[Any] = []
-        self._moving_since: _When = (0, 0)
-        """What the garbage collection under way moves, or the latest has moved, and when the one before it was."""
-        self._types: list[type[Any]] = []
-        """The types of what is moved, where that is asked first."""
-        self._likely = True
-        """Whether there was work among what the latest garbage collection has moved."""
-        self._passing: _When | None = None
-        """Since when there is something of which the garbage collection under way has no list."""
-        self._passed: tuple[int, _When] | None = None
-        """The oldest generation into which objects have gone without a list, and since when they may be there."""
         self._left = self._looked = 0
         """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
-        self._under_way = -1
-        """The generation that is being collected; -1: none."""
-        self._noted: deque[tuple[_When, weakref.ref[Any]]] = deque()
-        """Objects that are to be looked at again, and when they were made."""
-        self._most = 1_000
-        self._sorting = threading.RLock()
-        self._busy = False
-        """True while this lock's holder takes what is noted apart: a garbage collection may come between."""
+        self._births = Births(self._moment, self._lookout, _Opening)
         self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
         self._reported: set[str] = set()
-        self._callback = self._collecting
 
     # -- on and off ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to watch scopes."""
-        gc.callbacks.append(self._callback)
+        self._births.start()
         context.remember_origins(self, self.made)
 
     def stop(self) -> None:
         """End it. What is under way runs on in the context of its consumer."""
         context.remember_origins(None)
-        if self._callback in gc.callbacks:
-            gc.callbacks.remove(self._callback)
+        self._births.stop()
         if _get_depth() in _OURS:
             _set_depth(0)
         self.made.clear()
@@ -288,8 +183,7 @@ class Coroutines:
     def forked(self) -> None:
         """In a child process there is one thread, and no scope of the others."""
         thread = self._thread()
-        self._sorting = threading.RLock()
-        self._busy = False
+        self._births.forked()
         self._fresh = {id(each): each for each in thread.fresh}
         self._numbered = {each.depth: each for each in thread.fresh if each.depth}
         self._free = [depth for depth in _DEPTHS if depth not in self._numbered]
@@ -354,22 +248,16 @@ class Coroutines:
             self._suspended += 1
         if alone:
             if len(self._fresh) == 1 and not self._suspended and self._left == self._looked:
-                self._mark = opening  # whatever there is was made in no scope
+                self._births.skip(opening)  # whatever there is was made in no scope
             else:  # another thread has opened one at the same time
                 self._sort(thread)
-        if gc.callbacks[-1] is not self._callback and self._under_way < 0:
-            self._be_last()
+        self._births.be_last()
         return opening
 
     def _end_step(self, thread: _Thread, task: object) -> None:
         """Suspend the scopes of a thread if they were opened in the step of another task than the running one."""
         if any(each.task is not task and not each.outside for each in thread.fresh):
             self._suspend(thread)
-
-    def _be_last(self) -> None:
-        """Have no other callback between what is listed as a garbage collection starts and the collection."""
-        gc.callbacks.append(self._callback)
-        gc.callbacks.remove(self._callback)
 
     def _is_open(self) -> bool:
         """Return whether any scope is, or has been since it was looked at what was made."""
@@ -471,150 +359,32 @@ class Coroutines:
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
-    def _collecting(self, phase: str, info: dict[str, int]) -> None:
-        """List what a garbage collection is about to move out of the youngest generation."""
-        try:
-            if phase != "start":
-                self._collected(min(info["generation"] + 1, 2))
-                self._since = max(self._since, self._begun)
-                self._under_way = -1
-                return
-            self._begun = self._moment()
-            if not self._is_open():
-                return
-            looped = _running_loop() is not None
-            self._under_way = info["generation"]
-            if looped:
-                self._passing = self._one_program()
-                if self._passing is not None:
-                    return
-            self._moving_since = self._since
-            names = not (looped or self._likely or self._suspended or self._left != self._looked)
-            moving: list[Any] = []
-            found: Iterable[Any]
-            if names:
-                self._types, found = moving, _young_types()
-            else:
-                self._moving, found = moving, _objects(0)
-        except Exception as error:
-            faults.note("coroutines.collecting", error)
-            return
-        moving[:] = found  # the last thing: nothing is made between this and the collection
-
-    def _one_program(self) -> _When | None:
-        """Return when the only scopes that are open were opened, if a whole loop runs within them.
-
-        Much is made then, and hardly anything is left when they close: they look through the older generations.
-        """
-        fresh = self._thread().fresh
-        if not fresh or self._suspended or self._left != self._looked or len(fresh) != len(self._fresh):
-            return None
-        return fresh[0].when if all(each.outside and not each.mixed for each in fresh) else None
-
-    def _collected(self, generation: int) -> None:
-        """Note the objects that a garbage collection has moved into a generation."""
-        if self._passing is not None:
-            oldest, since = self._passed or (generation, self._passing)
-            self._passed = max(oldest, generation), since
-            self._passing = None
-            return
-        kinds = self._types
-        if kinds:
-            self._likely = not _WORK.isdisjoint(kinds)
-        else:
-            self._likely = any(type(each) in _WORK for each in self._moving)
-        if (kinds and self._likely) or (self._moving and gc.callbacks[-1] is not self._callback):
-            self._note_all(generation)
-        self._note_moved()
-        self._types = []
-
-    def _note_all(self, generation: int, when: _When = (0, 0)) -> None:
-        """Note what is in a generation. It is not known when it was made, unless it is said."""
-        found = _find(generation)
-        self._noted.extend([(when, weakref.ref(work)) for work in found if not isinstance(work, _Mark)])
-
-    def _moment(self) -> _When:
+    def _moment(self) -> When:
         return self._scopes, context.opened_so_far()
 
-    def _note_moved(self) -> None:
-        """Note the objects that the latest garbage collection has moved."""
-        moving = self._moving
-        if moving:
-            since = self._moving_since
-            self._noted.extend([(when, weakref.ref(work)) for when, work in self._dated(moving, since)])
-            latest = max((_moment_of(each) for each in moving if isinstance(each, _Mark)), default=since)
-            if latest > self._since:  # a scope that was opened while the collection began
-                self._since = latest
-            if self._moving is moving:
-                self._moving = []
-            if len(self._noted) > self._most and self._sorting.acquire(blocking=False):
-                try:
-                    if not self._busy:
-                        self._forget()
-                finally:
-                    self._sorting.release()
-
-    def _forget(self) -> None:
-        """Drop what is gone or was started of what was noted."""
-        for _ in range(len(self._noted)):
-            when, ref = self._noted.popleft()
-            work = ref()
-            if work is not None and (_is_half_made(work) or _unstarted(work) is not None):
-                self._noted.append((when, ref))
-        self._most = 2 * len(self._noted) + 1_000
-
-    def _dated(self, objects: list[Any], since: _When) -> list[tuple[_When, Any]]:
-        """Return those that were not looked at yet, each with the latest moment at which it was surely not made yet.
-
-        `objects` are in order of birth, and what is not marked among them was made after `since`.
-        """
-        mark = self._mark
-        found: list[tuple[_When, Any]] = []
-        when = since
-        for each in objects:
-            if not isinstance(each, _Mark):
-                found.append((when, each))
-                continue
-            if each is mark:
-                found.clear()
-            when = max(when, _moment_of(each))
-        return found
+    def _lookout(self) -> Lookout:
+        """Say what to do about a garbage collection that starts in this thread."""
+        if not self._is_open():
+            return Lookout("nothing")
+        if self._suspended or self._left != self._looked:
+            return Lookout("work")
+        if _running_loop() is None:
+            return Lookout("types")
+        fresh = self._thread().fresh
+        if fresh and len(fresh) == len(self._fresh) and all(each.outside and not each.mixed for each in fresh):
+            # a whole loop runs in the only scopes that are open: much is made, and hardly anything is left at the end
+            return Lookout("later", fresh[0].when)
+        return Lookout("work")
 
     def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
         """Say to which scope each object belongs that was made and not started, as far as it can be told."""
-        with self._sorting:
+        with self._births.asking:
             left = self._left
-            mark, since = _Mark(self._moment()), self._since
-            young = _find(0)
-            if self._types:  # a garbage collection is under way
-                self._note_all(min(self._under_way + 1, 2))
-            if self._passing is not None:
-                self._note_all(min(self._under_way + 1, 2), self._passing)
-            while self._passed is not None:
-                (oldest, made), self._passed = self._passed, None
-                for generation in range(1, oldest + 1):
-                    self._note_all(generation, made)
-            self._note_moved()
-            candidates = self._dated(young, since)
-            self._mark = mark
-            if not candidates and not self._noted:
-                self._looked = left
-                return
-            due = left != self._looked
-            self._busy = True
-            for _ in range(len(self._noted)):
-                when, ref = self._noted.popleft()
-                work = ref()
-                if work is not None:
-                    candidates.append((when, work))
-            self._busy = False
+            candidates = self._births.taken()
             driven: set[int] = set()
-            found: list[tuple[_When, Any, types.FrameType]] = []
+            found: list[tuple[When, Any, types.FrameType]] = []
             for when, work in candidates:
-                if _is_half_made(work):
-                    self._noted.append((when, weakref.ref(work)))
-                    continue
-                frame = _unstarted(work)
+                frame = unstarted(work)
                 if frame is None:
                     continue
                 if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
@@ -622,13 +392,21 @@ class Coroutines:
                     if context.has_scope(frame.f_locals.get("run")):
                         continue
                 found.append((when, work, frame))
+            left_over = left != self._looked
             for when, work, frame in found:
                 if id(work) not in driven:
-                    self._judge(when, work, frame, thread, lost, due=due)
+                    self._judge(when, work, frame, thread, lost, left_over=left_over)
             self._looked = left
 
     def _judge(
-        self, when: _When, work: Any, frame: types.FrameType, thread: _Thread, lost: tuple[_Opening, ...], *, due: bool
+        self,
+        when: When,
+        work: Any,
+        frame: types.FrameType,
+        thread: _Thread,
+        lost: tuple[_Opening, ...],
+        *,
+        left_over: bool,
     ) -> None:
         """Remember where an object was made, unless no scope was open there. It is looked at again where a later
         moment may tell."""
@@ -655,7 +433,7 @@ class Coroutines:
             return  # made in no scope of ours
         else:
             opening = thread.fresh[-1] if thread.fresh and thread.fresh[-1].when <= when else None
-            if not thread.fresh and not (due or self._suspended or len(self._fresh) > len(thread.fresh)):
+            if not thread.fresh and not (left_over or self._suspended or len(self._fresh) > len(thread.fresh)):
                 return  # made where no scope was open
             sure = opening is not None and not lost and not _others_make_work(coroutines=coroutine)
             opening = opening if sure else None
@@ -671,7 +449,7 @@ class Coroutines:
         if sure and opening is not None:
             made.belongs(opening)
         elif later:
-            self._noted.append((when, weakref.ref(work)))
+            self._births.again(when, work)
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -694,7 +472,7 @@ class Coroutines:
         if found is None or isinstance(found, _Body):
             return None if found is None else (found, None)
         work = found.work()
-        return (found, work) if work is not None and _frame(work) is frame else None
+        return (found, work) if work is not None and frame_of(work) is frame else None
 
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
@@ -736,7 +514,7 @@ class Coroutines:
     def settled(self, work: object) -> None:
         """`work` has got a scope of its own."""
         if self.made and type(work) in (types.CoroutineType, types.AsyncGeneratorType):
-            frame = _frame(work)
+            frame = frame_of(work)
             found = self.made.get(id(frame))
             if isinstance(found, _Made) and found.work() is work:
                 self.made.pop(id(frame), None)
@@ -759,7 +537,7 @@ class Coroutines:
         if not self.made:
             return wrapped(*args, **kwargs)
         work = args[0] if args else kwargs.get("coro")
-        frame = _frame(work) if type(work) is types.CoroutineType else None
+        frame = frame_of(work) if type(work) is types.CoroutineType else None
         found = self.made.get(id(frame)) if frame is not None else None
         if not isinstance(found, _Made) or found.work() is not work:
             found = None
@@ -810,15 +588,6 @@ def _generator_body(frame: types.FrameType | None) -> types.FrameType | None:
             entering = entering.f_back
         frame = entering
     return None
-
-
-def _moment_of(mark: _Mark) -> _When:
-    """Return a mark's moment. Another thread may be making it just now."""
-    return getattr(mark, "when", (0, 0))
-
-
-def _is_half_made(work: Any) -> bool:
-    return _HALF_MADE and _frame(work) is None
 
 
 def _frames(work: Any) -> int:

@@ -18,7 +18,7 @@ from attribkit.cost import Cost
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.gateways.base import CallIds, Headers
 from attribkit.ids import new_id
-from attribkit.sinks import CallSpan, PlainSink, Sink, SpanSource
+from attribkit.sinks import CallSpan, JobRegister, PlainSink, Sink, SpanSource
 from attribkit.usage.model import NO_USAGE, Usage
 from attribkit.usage.read import read_usage
 
@@ -172,6 +172,9 @@ class Pipeline:
         self.sinks = sinks
         self._plain, self._listening = _takers(sinks)
         """The one sink, if it needs no cost at once, and what tells whether others that do would look at the call."""
+        self._keepers = tuple(sink for sink in sinks if getattr(sink, "jobs", None) is not None)
+        self.jobs: JobRegister | None = self._keepers[0].jobs if self._keepers else None  # type: ignore[attr-defined]
+        """Where processes that share a ledger tell each other of jobs, None where they share none."""
         self.guard = guard
         self.tiers = tiers
         self.require = require
@@ -295,14 +298,18 @@ class Pipeline:
         status: CallStatus = "ok",
         error: str | None = None,
         later: str | None = None,
+        counted: bool | None = None,
     ) -> None:
         """Write the row of work whose end was seen apart from the request that started it.
 
         `call_id` says which work it is: the same work has the same one in every process, so that it is charged once.
-        There is no span, and budgets count what it cost. `later` is why it costs nothing, where it does.
+        There is no span. Metrics and budgets count what it cost in the process that claims it first, or that `counted`
+        says has. `later` is why it costs nothing, where it does.
         """
+        if counted is None:
+            counted = self.claim(call_id)
         operation = Operation(self, call, attribution, hop, self.target(call.url))
-        operation.operation_id, operation.later, operation.spent = operation_id, later, True
+        operation.operation_id, operation.later, operation.spent = operation_id, later, counted
         begun = perf_counter_ns() - (duration_ns or 0)
         operation.attempt = Attempt(call_id, 0, started_ns, begun, ())
         operation._attempts = 1
@@ -310,9 +317,17 @@ class Pipeline:
             return
         try:
             usage, cost = operation._priced(reply)
-            operation._end(status, reply, usage, cost, error)
+            operation._end(status, reply, usage, cost, error, self.sinks if counted else self._keepers)
         except Exception as fault:
             faults.note("pipeline.charge", fault)
+
+    def claim(self, charge: str) -> bool:
+        """Return True in the one process that is to count a charge beside the ledger."""
+        try:
+            return self.jobs is None or self.jobs.claim(charge)
+        except Exception as fault:
+            faults.note("pipeline.claim", fault)
+            return True
 
     def open_operations(self) -> tuple[Operation, ...]:
         """Return the streams that are still under way."""
@@ -717,7 +732,15 @@ class Operation:
             estimated=f"cut after {reply.chunks} chunks: a token for 4 characters of the last, at least 1, for each",
         )
 
-    def _end(self, status: CallStatus, reply: Reply, usage: Usage, cost: Cost, error: str | None = None) -> None:
+    def _end(
+        self,
+        status: CallStatus,
+        reply: Reply,
+        usage: Usage,
+        cost: Cost,
+        error: str | None = None,
+        sinks: tuple[Sink, ...] | None = None,
+    ) -> None:
         attempt = self.attempt
         if attempt is None:  # a client that never told of its request: its call is on record all the same
             attempt = self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
@@ -726,7 +749,7 @@ class Operation:
         if reply.http_status is not None:
             attempt.http_status = reply.http_status
         record = self._record(attempt, status, usage, cost, reply)
-        self._write(record)
+        self._write(record, sinks)
         if self.span is not None:
             try:
                 self.span.end(record)
@@ -799,8 +822,8 @@ class Operation:
             asked = self.body.get("service_tier", asked)
         return asked if type(asked) is str else None
 
-    def _write(self, record: CallRecord) -> None:
-        for sink in self.pipeline.sinks:
+    def _write(self, record: CallRecord, sinks: tuple[Sink, ...] | None = None) -> None:
+        for sink in self.pipeline.sinks if sinks is None else sinks:
             try:
                 sink.finished(record)
             except Exception as fault:

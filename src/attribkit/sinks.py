@@ -7,7 +7,7 @@ from typing import Protocol
 from attribkit.attribution import Attribution
 from attribkit.calls import CallRecord, LLMCall, PlainCall
 
-__all__ = ["CallSpan", "PlainSink", "Sink", "SpanSource"]
+__all__ = ["CallSpan", "JobRegister", "PlainSink", "Sink", "SpanSource"]
 
 
 class Sink(Protocol):
@@ -22,6 +22,23 @@ class PlainSink(Sink, Protocol):
 
     def plain(self, call: PlainCall) -> None:
         """Take one call before its cost is worked out: as safe as what `finished` takes, and worth the same later."""
+
+
+class JobRegister(Protocol):
+    """What processes that share a ledger tell each other of jobs that outlive the request that created them.
+
+    A sink that has one offers it as `jobs`, and takes the record of one charge from every process as one row; metrics
+    and budgets count it where the claim was given. On PostgreSQL a claim is an INSERT ... ON CONFLICT DO NOTHING.
+    """
+
+    def claim(self, charge: str) -> bool:
+        """Return True once for each `charge`, whichever process asks first."""
+
+    def remember(self, job: str, creator: str) -> None:
+        """Keep a line of text about who created `job`."""
+
+    def creator(self, job: str) -> str | None:
+        """Return what was kept of `job`, None for nothing."""
 
 
 class CallSpan(Protocol):

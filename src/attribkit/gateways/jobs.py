@@ -8,6 +8,7 @@ the user's value. Without room for `attribkit` nothing is added at all.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from attribkit.attribution import WELL_KNOWN, Attribution
 from attribkit.gateways.fitting import Pairs, entries
 
-__all__ = ["MARK", "Creator", "job_metadata", "read_creator"]
+__all__ = ["MARK", "Creator", "creator_in", "creator_text", "job_metadata", "read_creator"]
 
 MARK = "attribkit"
 _METADATA = Pairs(16, 64, 512)
@@ -61,3 +62,17 @@ def read_creator(metadata: object) -> Creator | None:
     if marked is None and "tenant_id" not in found:
         return None
     return Creator(Attribution.of(found), marked[1] if marked is not None else None)
+
+
+def creator_text(creator: Creator) -> str:
+    """Return a line of text from which `creator_in` gets the creator back."""
+    return json.dumps([creator.operation_id, creator.attribution.as_dict()])
+
+
+def creator_in(text: str | None) -> Creator | None:
+    """Return the creator that a line of text names, None when it names none."""
+    try:
+        operation_id, fields = json.loads(text or "")
+        return Creator(Attribution.of(fields), operation_id if isinstance(operation_id, str) else None)
+    except (AttributeError, TypeError, ValueError):
+        return None

@@ -19,6 +19,7 @@ from attribkit import faults
 from attribkit.calls import CallRecord, PlainCall
 from attribkit.errors import ConfigurationError, LedgerBusy, LedgerError
 from attribkit.ids import new_id
+from attribkit.ledger.jobs import JobFiles
 from attribkit.ledger.lines import line_of, loss_line, plain_line
 from attribkit.ledger.spool import SpoolFile, set_aside, spool_directory
 from attribkit.storage.forks import let_go_at_fork
@@ -79,6 +80,7 @@ class LedgerSink:
         if path is None:
             raise ConfigurationError(f"ledger {url!r} names no file; write sqlite:///PATH", name="ledger", value=url)
         self.directory = spool_directory(path, url, spool_dir)
+        self.jobs = JobFiles(self.directory)
         self._begin()
         self._fork_locks: list[Any] = []
         let_go_at_fork(self, "thread")

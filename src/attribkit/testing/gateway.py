@@ -21,6 +21,7 @@ from attribkit.testing.answers import (
     cohere,
     gemini,
     media,
+    message_batches,
     messages,
     responses,
 )
@@ -46,6 +47,7 @@ ROUTES = {
     "images/edits": media.images,
     "images/generations": media.images,
     "messages": messages.messages,
+    "messages/batches": message_batches.message_batches,
     "models": media.models,
     "moderations": media.moderations,
     "responses": responses.responses,

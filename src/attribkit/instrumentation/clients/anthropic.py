@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from attribkit.calls import Reply
-from attribkit.context import scope
+from attribkit.context import Scope, restored, scope
+from attribkit.instrumentation.clients.anthropic_batches import MessageBatches
 from attribkit.instrumentation.clients.anthropic_replies import MessageEvents, of_text
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.stainless import StainlessSDK
@@ -28,6 +29,32 @@ class _Anthropic(StainlessSDK):
         "/v1/messages/batches": "batches",
     }
     omits_later: ClassVar[bool] = True
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline)
+        self.batches = MessageBatches(pipeline)
+
+    def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
+        path = options.url
+        if "/batches" not in path:
+            return StainlessSDK.begin(self, client, options, stream, wait)
+        creator = self.batches.creator_at(path)
+        if creator is None:
+            operation = super().begin(client, options, stream, wait)
+        else:
+            with restored(Scope(creator.attribution, "restored", scope().operation)):
+                operation = super().begin(client, options, stream, wait)
+        if operation is not None:
+            self.batches.begun(operation, path)
+        return operation
+
+    def settle(self, operation: Operation, result: Any) -> None:
+        super().settle(operation, result)
+        if operation.later is not None:
+            self.batches.answered(operation, result)
+
+    def polled(self, operation: Operation, path: str, result: Any) -> None:
+        self.batches.answered(operation, result)
 
     def provider_of(self, client: Any, url: str) -> str:
         for cls in type(client).__mro__:
@@ -73,4 +100,6 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         *sdk.patches(),
         sdk.row("._base_client", "SyncAPIClient._process_response", sdk.process_response, required=False),
         sdk.row("._base_client", "AsyncAPIClient._process_response", sdk.process_response_async, required=False),
+        sdk.row("._decoders.jsonl", "JSONLDecoder.__decode__", sdk.batches.decoded),
+        sdk.row("._decoders.jsonl", "AsyncJSONLDecoder.__decode__", sdk.batches.decoded_async),
     )

@@ -85,6 +85,13 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("bedrock", "anthropic.claude-v2", IN, {"at": "2024-06-01", "region": "us-east-1"}, "8"),
     ("mistral", "open-mixtral-8x22b-2404", IN, {"at": "2024-06-01"}, "2"),
     ("zai", "glm-4.7-flash", IN, {}, "0"),
+    # images and videos by what they are priced by
+    ("gemini", "imagen-4.0-ultra-generate-001", {"images": 2}, {"at": "2026-01-10"}, "0.12"),
+    ("vertex", "imagen-3.0-generate-001", {"images": 2}, {"region": "us-central1"}, "0.08"),
+    ("gemini", "veo-3.1-fast-generate-preview", {"video_seconds": 8}, {}, "0.8"),
+    ("openai", "sora-2-pro", {"video_seconds": 8, "size": "1792x1024"}, {}, "4"),
+    ("openai", "sora-2-pro", {"video_seconds": 8}, {}, "2.4"),
+    ("openai", "sora-2-pro", {"video_seconds": 8, "size": "9x9"}, {}, None),
     # pixels are not tokens
     ("voyage", "voyage-multimodal-3", {"text_tokens": MILLION, "image_pixels": MILLION * 1_000,
                                        "total_tokens": 2_785_714}, {}, "0.72"),

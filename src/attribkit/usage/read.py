@@ -115,7 +115,7 @@ def _rare_reader(payload: Mapping[str, Any], provider: str) -> _Reader | None:
     if "seconds" in payload:
         return openai.from_duration
     if "characters" in payload or "images" in payload or "video_seconds" in payload:
-        return openai.from_request
+        return gemini.from_predictions if provider in ("gemini", "vertex") else openai.from_request
     if "prompt_token_count" in payload:
         return bedrock.from_llama if "generation_token_count" in payload else gemini.from_generate_content
     if "inputTokenCount" in payload:

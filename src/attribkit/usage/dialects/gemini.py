@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attribkit.usage.counts import count, split_input, split_output, text_of, usage_of
+from attribkit.usage.counts import Meters, amount, count, split_input, split_output, text_of, usage_of
 from attribkit.usage.model import Usage
 
-__all__ = ["from_generate_content", "grounding", "with_grounding"]
+__all__ = ["from_generate_content", "from_predictions", "grounding", "with_grounding"]
 
 _CAMEL = (
     "promptTokenCount",
@@ -94,6 +94,16 @@ def from_generate_content(payload: Mapping[str, Any]) -> Usage:
     usage = usage_of(meters, problems, reasoning=thoughts, tier=tier)
     grounded = payload.get("grounding")
     return with_grounding(usage, grounded) if isinstance(grounded, Mapping) else usage
+
+
+def from_predictions(payload: Mapping[str, Any]) -> Usage:
+    """Read what Imagen and Veo have made: images, seconds of video. They have one price for all sizes."""
+    problems: list[str] = []
+    images, seconds = count(payload, "images", problems), amount(payload, "video_seconds", problems)
+    meters: Meters = [("images_output", images)] if images else []
+    if seconds:
+        meters.append(("seconds_output", seconds))
+    return usage_of(meters, problems)
 
 
 def grounding(candidates: Any) -> dict[str, int]:

@@ -140,7 +140,8 @@ def from_duration(payload: Mapping[str, Any]) -> Usage:
 
 def from_request(payload: Mapping[str, Any]) -> Usage:
     """Read what a request itself says, for APIs that answer without a usage object: characters of speech, images by
-    their quality and size, seconds of video. Without a quality or size they are those that DALL-E 3 takes."""
+    their quality and size, seconds of video by its size. Without a quality or size images are those that DALL-E 3
+    takes, and a video is of the ordinary size."""
     problems: list[str] = []
     meters: Meters = []
     characters = count(payload, "characters", problems)
@@ -152,7 +153,8 @@ def from_request(payload: Mapping[str, Any]) -> Usage:
         meters.append((f"images_output:{text_of(payload, 'quality') or 'standard'}/{size}", images))
     seconds = amount(payload, "video_seconds", problems)
     if seconds:
-        meters.append(("videos_seconds", seconds))
+        size = text_of(payload, "size")
+        meters.append((f"videos_seconds:{size}" if size else "videos_seconds", seconds))
     return usage_of(meters, problems)
 
 

@@ -153,8 +153,8 @@ def from_request(payload: Mapping[str, Any]) -> Usage:
         meters.append((f"images_output:{text_of(payload, 'quality') or 'standard'}/{size}", images))
     seconds = amount(payload, "video_seconds", problems)
     if seconds:
-        size = text_of(payload, "size")
-        meters.append((f"videos_seconds:{size}" if size else "videos_seconds", seconds))
+        frame = text_of(payload, "size")
+        meters.append((f"videos_seconds:{frame}" if frame else "videos_seconds", seconds))
     return usage_of(meters, problems)
 
 

@@ -77,7 +77,7 @@ class Patch(NamedTuple):
     method on a subclass calls the original past our wrapper on the base class."""
     hot: bool = False
     """True on the path of every model call: a plain function stands there, as a wrapper object costs 10,000
-    instructions each time. For methods that are plain functions only."""
+    instructions each time. For methods, and for functions of a module that are no coroutine functions."""
     standby: Standby | None = None
     """What puts it on and takes it off as it is needed; None for a patch that is always on."""
     replaces: bool = False
@@ -143,8 +143,19 @@ def _nothing(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[st
     return wrapped(*args, **kwargs)
 
 
-def _plain(original: types.FunctionType, wrapper: Wrapper, switch: list[None]) -> Callable[..., Any]:
-    """Return a function that calls `wrapper` for a method, and can be undone as a wrapper of wrapt can."""
+def _plain(original: types.FunctionType, wrapper: Wrapper, switch: list[None], *, method: bool) -> Callable[..., Any]:
+    """Return a function that calls `wrapper` for a method, or for a function of a module. It can be undone as a wrapper of
+    wrapt can."""
+    if not method:
+
+        @functools.wraps(original)
+        def patched_function(*args: Any, **kwargs: Any) -> Any:
+            if switch:
+                return wrapper(patched_function.__wrapped__, None, args, kwargs)
+            return original(*args, **kwargs)
+
+        return patched_function
+
     bound = types.MethodType
 
     if inspect.iscoroutinefunction(original):
@@ -259,8 +270,8 @@ class Patches:
             handle = cast(Replacement, row.wrapper)(original, switch)
             handle.__wrapped__ = original
             setattr(owner, name, handle)
-        elif row.hot and isinstance(owner, type) and type(original) is types.FunctionType:
-            handle = _plain(original, cast(Wrapper, row.wrapper), switch)
+        elif row.hot and type(original) is types.FunctionType:
+            handle = _plain(original, cast(Wrapper, row.wrapper), switch, method=isinstance(owner, type))
             setattr(owner, name, handle)
         else:
             handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))

@@ -25,7 +25,7 @@ def named(metadata: object) -> dict[str, str] | None:
 
     What we have put there ourselves is no word of the app's.
     """
-    if not isinstance(metadata, Mapping):
+    if not metadata or (type(metadata) is not dict and not isinstance(metadata, Mapping)):
         return None
     for name in _NAMES:
         value = metadata.get(name)
@@ -151,13 +151,16 @@ def _say(manager: Any, here: Attribution) -> None:
     key = here.fields[0][0]
     if there.get(key) is values[key]:
         return  # inherited from a run of the same scope
-    manager.add_metadata({key: value for key, value in values.items() if key not in there or type(there[key]) is _Said})
+    new = {key: value for key, value in values.items() if key not in there or type(there[key]) is _Said}
+    # What add_metadata does with texts; it looks for nested tables in all that is there, twice.
+    manager.metadata = {**there, **new}
+    manager.inheritable_metadata = {**manager.inheritable_metadata, **new}
 
 
 def patches() -> tuple[Patch, ...]:
     """Return the rows for the metadata of runs."""
     return (
-        Patch("langchain_core.callbacks.manager", "_configure", _configure, "langchain", "langchain-core"),
+        Patch("langchain_core.callbacks.manager", "_configure", _configure, "langchain", "langchain-core", hot=True),
         Patch("langchain_core.retrievers", "BaseRetriever.invoke", _retrieve, "langchain", "langchain-core"),
         Patch("langchain_core.retrievers", "BaseRetriever.ainvoke", _aretrieve, "langchain", "langchain-core"),
     )

@@ -144,8 +144,8 @@ def _nothing(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[st
 
 
 def _plain(original: types.FunctionType, wrapper: Wrapper, switch: list[None], *, method: bool) -> Callable[..., Any]:
-    """Return a function that calls `wrapper` for a method, or for a function of a module. It can be undone as a wrapper of
-    wrapt can."""
+    """Return a function that calls `wrapper` for a method, or for a function of a module, and can be undone like a
+    wrapper of wrapt."""
     if not method:
 
         @functools.wraps(original)

@@ -52,6 +52,8 @@ ROUTES = {
     "moderations": media.moderations,
     "responses": responses.responses,
     "threads": assistants.threads,
+    "v1beta/batches": gemini.gemini_batches,
+    "v1beta/files": gemini.gemini_batches,
 }
 """What stands behind `/v1/`, or behind Azure's `/openai/` and `/openai/deployments/<name>/`, under any prefix."""
 

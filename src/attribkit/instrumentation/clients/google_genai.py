@@ -10,6 +10,7 @@ import orjson
 
 from attribkit import context, faults
 from attribkit.calls import LLMCall, Reply
+from attribkit.instrumentation.clients.google_batches import GeminiBatches
 from attribkit.instrumentation.clients.opening import REFUSALS, InForce, begin, status_of, under_way
 from attribkit.instrumentation.patching import Patch
 from attribkit.instrumentation.streams import abandon_if_dropped, watch, watch_async
@@ -97,6 +98,7 @@ def _with_body(
 class _GenAI:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
+        self._batches = GeminiBatches(pipeline, _facts)
 
     def _begin(self, client: Any, request: Any, stream: bool, *, wait: bool = True) -> Operation | None:
         try:
@@ -106,12 +108,24 @@ class _GenAI:
             body = request.data if isinstance(request.data, Mapping) else None
             provider = "vertex" if vertex else "gemini"
             call = LLMCall("google-genai", provider, api, request.url, model, stream, body, None, False, region)
+            if api == "batches" or (not api and not vertex and self._batches.asked(request.url)):
+                return self._begin_batch(call, wait)
             return begin(self._pipeline, call, wait=wait)
         except REFUSALS:
             raise
         except Exception as fault:
             faults.note("google-genai.begin", fault)
             return None
+
+    def _begin_batch(self, call: LLMCall, wait: bool) -> Operation:
+        creator = self._batches.creator_at(call.url)
+        if creator is None:
+            operation = begin(self._pipeline, call, wait=wait)
+        else:
+            with context.restored(context.Scope(creator.attribution, "restored", context.scope().operation)):
+                operation = begin(self._pipeline, call, wait=wait)
+        self._batches.begun(operation)
+        return operation
 
     def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operation = self._begin(instance, _request(args, kwargs), _streams(args, kwargs))
@@ -139,7 +153,19 @@ class _GenAI:
         self._settle(operation, response)
         return response
 
+    def download(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        content = wrapped(*args, **kwargs)
+        self._batches.downloaded(args[0] if args else kwargs["path"], content)
+        return content
+
+    async def download_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        content = await wrapped(*args, **kwargs)
+        self._batches.downloaded(args[0] if args else kwargs["path"], content)
+        return content
+
     def _settle(self, operation: Operation, response: Any) -> None:
+        if operation.later is not None:
+            self._batches.answered(operation, response)
         if not operation.call.api:
             return
         try:
@@ -242,6 +268,8 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         row("_api_client", "BaseApiClient._async_request", sdk.request_async),
         row("_api_client", "BaseApiClient._request_once", _once, False),
         row("_api_client", "BaseApiClient._async_request_once", _once_async, False),
+        row("_api_client", "BaseApiClient.download_file", sdk.download, False),
+        row("_api_client", "BaseApiClient.async_download_file", sdk.download_async, False),
         row("_api_client", "HttpResponse.segments", _segments),
         row("_api_client", "HttpResponse.async_segments", _segments_async),
         row("models", "Models.generate_content_stream", _stream),

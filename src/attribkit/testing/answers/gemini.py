@@ -10,7 +10,10 @@ from attribkit.testing.answers.base import JSON, Answer, Context, Event, choose_
 from attribkit.testing.journal import Charge
 from attribkit.testing.tokens import Tokens, tokens_of
 
-__all__ = ["gemini"]
+__all__ = ["POLLS", "gemini", "gemini_batches"]
+
+POLLS = 2
+"""A batch is done when it is asked for this time."""
 
 
 def _usage(t: Tokens) -> JSON:
@@ -37,6 +40,8 @@ def gemini(body: JSON, context: Context) -> Answer:
     model = context.behaviour.model or name
     if method in ("embedContent", "batchEmbedContents"):
         return _embedded(body, model, method)
+    if method == "batchGenerateContent":
+        return _batch(body, name, context)
     turns = body.get("contents") or []
     prompt = "\n".join(filter(None, (_text(body.get("systemInstruction")), _text(turns))))
     if method == "countTokens":
@@ -101,3 +106,52 @@ def _embedded(body: JSON, model: str, method: str) -> Answer:
     if method == "embedContent":
         return Answer({"embedding": {"values": values}}, model=model)
     return Answer({"embeddings": [{"values": values} for _ in body.get("requests") or []]}, model=model)
+
+
+def _batch(body: JSON, model: str, context: Context) -> Answer:
+    """Answer batchGenerateContent with a batch that is done later."""
+    asked = (body.get("batch") or {}).get("inputConfig") or {}
+    name = f"batches/{context.seq:08d}"
+    metadata: JSON = {
+        "model": f"models/{model}",
+        "state": "BATCH_STATE_PENDING",
+        "createTime": "2026-11-20T10:00:00.5Z",
+    }
+    context.store[name] = {
+        "batch": {"name": name, "metadata": metadata},
+        "asked": [one["request"] for one in (asked.get("requests") or {}).get("requests") or []],
+        "in_file": "fileName" in asked,
+        "polls": 0,
+        "owner": context.owner,
+    }
+    return Answer(context.store[name]["batch"], response_id=name)
+
+
+def gemini_batches(body: JSON, context: Context) -> Answer:
+    """Answer /v1beta/batches/<id>, and the download of a batch's output. A batch of a file has one line."""
+    name = context.path.removeprefix("/v1beta/").partition(":")[0]
+    if name.startswith("files/"):
+        return Answer(context.store[name], content_type="application/octet-stream")
+    stored = context.store[name]
+    batch, charges = stored["batch"], []
+    stored["polls"] += 1
+    if stored["polls"] == POLLS:
+        lines: list[JSON] = []
+        model = batch["metadata"]["model"].rpartition("/")[2]
+        for number, asked in enumerate(stored["asked"] or [{"contents": [{"parts": [{"text": "a line of a file"}]}]}]):
+            path = f"/v1beta/models/{model}:generateContent"
+            inner = context._replace(seq=context.seq * 1000 + number, path=path, owner=stored["owner"])
+            if not _text(asked.get("contents")):
+                lines.append({"error": {"code": 3, "message": "contents is not specified"}})
+                continue
+            answer = gemini(asked, inner)
+            lines.append({"response": answer.body})
+            charges += [charge._replace(batch=True, owner=stored["owner"]) for charge in answer.charges]
+        output: JSON = {"inlinedResponses": {"inlinedResponses": lines}}
+        if stored["in_file"]:
+            file = f"files/batch-{context.seq}"
+            text = "\n".join(json.dumps({"key": f"k{number}", **line}) for number, line in enumerate(lines))
+            context.store[file], output = text.encode(), {"responsesFile": file}
+        batch["metadata"].update(state="BATCH_STATE_SUCCEEDED", output=output)
+        batch.update(done=True, response=output)
+    return Answer(batch, response_id=name, charges=tuple(charges))

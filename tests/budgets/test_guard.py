@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from datetime import UTC, datetime
@@ -404,6 +405,43 @@ def test_what_is_left_is_told_for_the_calls_of_a_budget(store: Any) -> None:
     assert one.left("each", ACME) == Decimal("0.75")
     one.close()
     other.close()
+
+
+def test_a_noisy_neighbour_changes_nothing_for_another_tenant(store: Any) -> None:
+    at = guard(store, Budget("each", limit="5", window="total", per="tenant_id"), keep=True)
+    quiet = 0
+    for _ in range(20):
+        for _ in range(100):
+            with contextlib.suppress(BudgetExceeded):
+                spend(at, "0.25")
+        spend(at, "0.25", who=GLOBEX)
+        quiet += 1
+    with pytest.raises(BudgetExceeded):
+        spend(at, "0.25", who=GLOBEX)
+    assert quiet == 20
+    at.close()
+    assert state(store, "each") == (10, 0)
+
+
+def test_a_burst_of_refused_calls_asks_the_store_for_some_of_them_only(store: Any) -> None:
+    at = guard(store, Budget("b", limit="1", window="total"))
+    spend(at, "1")
+    asked, exchange = [], store.exchange
+    at._store.exchange = lambda *some, **more: (asked.append(1), exchange(*some, **more))[1]
+    begun = time.monotonic()
+    for _ in range(1000):
+        with pytest.raises(BudgetExceeded) as refused:
+            at.reserve(call("1"), ACME, "")
+        assert (refused.value.spent, refused.value.limit) == (1, 1)
+    assert len(asked) < 1000 or time.monotonic() - begun > 20
+    store.top_up(next(iter(store.balances("b"))).counter, 10**12, "", NOON)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with contextlib.suppress(BudgetExceeded):
+            spend(at, "1")
+            break
+    assert state(store, "b") == (2, 0)
+    at.close()
 
 
 # -- several processes ------------------------------------------------------------------------------------------------

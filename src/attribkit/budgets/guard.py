@@ -43,6 +43,8 @@ SHARE_SECONDS = 0.1
 _SHARE_CALLS = 32
 _ASK_AGAIN = 0.02
 """How often a process asks again for the calls that wait for room."""
+_IN_A_ROW, _REFUSED_SECONDS = 8, 0.02
+"""After so many refusals in a row calls are refused for so long without asking the store."""
 _SHARE_PATIENCE = 1.0
 """How long a call that would be refused waits for shares to come back."""
 _SWEEP_SECONDS = 0.1
@@ -102,14 +104,15 @@ class _Local:
     """What this process has in one counter, and what it last heard of it."""
 
     __slots__ = ("busy", "dead", "extra", "flights", "heard", "held", "lent", "lent_at", "limit", "outgrown", "overran",
-                 "owed", "queue", "quiet", "reserved", "settled", "sharing", "slot", "spent", "uncertain", "used",
-                 "warned")  # fmt: skip
+                 "owed", "queue", "quiet", "refusals", "refused_at", "reserved", "settled", "sharing", "slot", "spent",
+                 "uncertain", "used", "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self.held = self.busy = self.owed = self.lent = self.settled = 0
         self.spent = self.reserved = self.extra = 0
-        self.used = self.lent_at = 0.0
+        self.used = self.lent_at = self.refused_at = 0.0
+        self.refusals = 0
         self.slot = -1
         self.flights = self.warned = 0
         self.uncertain = self.dead = False
@@ -353,6 +356,10 @@ class BudgetGuard:
         store = self._store
         if store is None or now < self._down_until:
             return self._without_store(reservation)
+        if plan.queue is None:
+            full = self._known_full(reservation)
+            if full is not None:
+                return self._refusal(full, reservation.operation_id)
         if not store.direct and not wait:
             return WAIT
         patience = time.monotonic() + _SHARE_PATIENCE
@@ -379,6 +386,9 @@ class BudgetGuard:
                         self._queued += 1
                     queued_until = tick + plan.queue.seconds
                 if not lent and tick >= queued_until:
+                    if left < reservation.amount_of(local):
+                        local.refusals += 1
+                        local.refused_at = tick
                     return self._refusal(local, reservation.operation_id, state)
                 if not wait:
                     return WAIT
@@ -402,6 +412,16 @@ class BudgetGuard:
             if queued_until:
                 with self._lock:
                     self._queued -= 1
+
+    def _known_full(self, reservation: Reservation) -> _Local | None:
+        """Return a counter that has just refused several calls in a row because all of it is spent: in a burst of
+        refused calls the store is asked for a part of them only."""
+        for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+            spent = 0 <= local.limit.amount < local.spent + amount - local.extra
+            recently = local.refusals >= _IN_A_ROW and time.monotonic() - local.refused_at < _REFUSED_SECONDS
+            if recently and spent and amount:
+                return local
+        return None
 
     def _again(self, reservation: Reservation, now: float) -> list[Limit]:
         """Return the limits of a reservation in the windows of now."""
@@ -464,6 +484,7 @@ class BudgetGuard:
                 local.spent, local.reserved, local.extra = state[:3]
                 local.heard = True
                 if answer.refused < 0:
+                    local.refusals = 0
                     local.held += amount + share
                     local.busy += amount
                     if share:

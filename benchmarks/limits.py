@@ -199,7 +199,7 @@ def hammer(
         "calls": calls,
         "refused": refused,
         # A refused call was right to be refused if, when all had settled, nothing was left to pay for it.
-        "unjust": refused if left >= WORST and not kill else 0,
+        "unjust": refused if left >= WORST else 0,
         "limit_usd": limit,
         "spent_usd": str(Decimal(spent).scaleb(-12)),
         "over_usd": str(Decimal(max(0, spent - whole)).scaleb(-12)),

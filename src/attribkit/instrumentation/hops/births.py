@@ -17,16 +17,17 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, compress
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from attribkit import faults
 
-__all__ = ["NEVER", "Births", "Lookout", "Mark", "When", "frame_of", "unstarted"]
+__all__ = ["NEVER", "Births", "Mark", "Watch", "When", "frame_of", "unstarted"]
 
 When = tuple[int, int]
 """A moment: numbers that never fall."""
 NEVER: When = (0, 0)
 
+_DEFERRALS = 10
 _ROOM = 64
 """Allocations that looking for objects may take."""
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
@@ -44,14 +45,8 @@ class Mark:
         self.when = when
 
 
-class Lookout(NamedTuple):
-    """What is to be done when a garbage collection starts."""
-
-    watch: Literal["nothing", "types", "work", "later"]
-    """`types`: ask first whether there is any work among what is moved. `work`: list it. `later`: look through the
-    older generations when somebody asks."""
-    since: When = NEVER
-    """For `later`: what is looked for was made after it."""
+Watch = Literal["nothing", "types", "work"]
+"""What is looked for when a garbage collection starts; `types`: ask first whether any work is moved."""
 
 
 # -- the youngest objects ---------------------------------------------------------------------------------------------
@@ -100,10 +95,10 @@ def _moment_of(mark: Mark) -> When:
 class Births:
     """Finds work that was made and not started. Any thread may ask, one at a time."""
 
-    def __init__(self, moment: Callable[[], When], lookout: Callable[[], Lookout], *marks: type[Mark]) -> None:
-        """`moment` says what time it is, `lookout` what is to be watched. `marks` are further classes of marks."""
+    def __init__(self, moment: Callable[[], When], watched: Callable[[], Watch], *marks: type[Mark]) -> None:
+        """`moment` says what time it is, `watched` what to look for. `marks` are further classes of marks."""
         self._moment = moment
-        self._lookout = lookout
+        self._watched = watched
         self._kinds = functools.partial(map, _WORK.union(marks, (Mark,)).__contains__)
         self._mark: Mark = Mark(NEVER)
         """What was made before it has been looked at."""
@@ -118,6 +113,9 @@ class Births:
         """The work that is moved, and when the collection before was."""
         self._types: list[type[Any]] = []
         """The types of what is moved, where that is asked first."""
+        self._deferred: When | None = None
+        """Since when nobody needs to know yet."""
+        self._deferrals = _DEFERRALS
         self._passing: When | None = None
         """Since when there is something of which the collection under way has no list."""
         self._passed: tuple[int, When] | None = None
@@ -168,6 +166,7 @@ class Births:
             self._note_all(min(self._under_way + 1, 2), self._passing)
         while self._passed is not None:
             (oldest, made), self._passed = self._passed, None
+            self._deferrals -= 1
             for generation in range(1, oldest + 1):
                 self._note_all(generation, made)
         self._note_moved()
@@ -189,6 +188,15 @@ class Births:
     def again(self, when: When, work: Any) -> None:
         """Return this work again when `taken` is asked next."""
         self._noted.append((when, weakref.ref(work)))
+
+    def defer(self, since: When | None) -> None:
+        """Look for what was made after `since` in the older generations when it is asked for, and not at every garbage
+        collection; None ends that.
+
+        It takes a look at all objects, and so it is done a few times only: it pays for a whole program that runs in one
+        scope, where much is made and hardly anything is left at the end, not for each of a server's requests.
+        """
+        self._deferred = since if self._deferrals > 0 else None
 
     def skip(self, mark: Mark) -> None:
         """Never return what was made before `mark`."""
@@ -237,18 +245,21 @@ class Births:
         """List what a garbage collection is about to move out of the youngest generation."""
         try:
             if phase != "start":
-                self._collected(min(info["generation"] + 1, 2))
-                self._since = max(self._since, self._begun)
-                self._under_way = -1
+                if self._under_way >= 0:
+                    self._collected(min(self._under_way + 1, 2))
+                    self._under_way = -1
+                if self._begun > self._since:
+                    self._since = self._begun
                 return
             self._begun = self._moment()
-            watch, since = self._lookout()
+            if self._deferred is not None:
+                self._under_way = info["generation"]
+                self._passing = self._deferred
+                return
+            watch = self._watched()
             if watch == "nothing":
                 return
             self._under_way = info["generation"]
-            if watch == "later":
-                self._passing = since
-                return
             self._moving_since = self._since
             moving: list[Any] = []
             found: Iterable[Any]
@@ -279,9 +290,12 @@ class Births:
         self._types = []
 
     def _note_all(self, generation: int, when: When = NEVER) -> None:
-        """Note what is in a generation. It is not known when it was made, unless it is said."""
-        found = self._find(generation)
-        self._noted.extend([(when, weakref.ref(work)) for work in found if not isinstance(work, Mark)])
+        """Note what is in a generation. It is not known when it was made, unless it is said; a coroutine may be older
+        too, and its origin tells.
+        """
+        for work in self._find(generation):
+            if not isinstance(work, Mark):
+                self.again(when if type(work) is types.CoroutineType else NEVER, work)
 
     def _note_moved(self) -> None:
         """Note the work that the latest garbage collection has moved."""

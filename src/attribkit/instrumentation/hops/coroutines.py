@@ -30,7 +30,7 @@ from typing import Any
 
 from attribkit import context, faults
 from attribkit.context import Scope
-from attribkit.instrumentation.hops.births import Births, Lookout, Mark, When, frame_of, unstarted
+from attribkit.instrumentation.hops.births import Births, Mark, Watch, When, frame_of, unstarted
 
 __all__ = ["Coroutines"]
 
@@ -160,7 +160,7 @@ class Coroutines:
         """How many were opened."""
         self._left = self._looked = 0
         """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
-        self._births = Births(self._moment, self._lookout, _Opening)
+        self._births = Births(self._moment, self._watched, _Opening)
         self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
         self._reported: set[str] = set()
 
@@ -224,6 +224,7 @@ class Coroutines:
             thread.loop = loop
             loop.call_soon(self._stepped, thread, context=thread.context)
         if not alone:
+            self._births.defer(None)
             for each in tuple(self._fresh.values()):
                 each.mixed = True
             opening.mixed = True
@@ -249,6 +250,8 @@ class Coroutines:
         if alone:
             if len(self._fresh) == 1 and not self._suspended and self._left == self._looked:
                 self._births.skip(opening)  # whatever there is was made in no scope
+                if opening.outside:
+                    self._births.defer(opening.when)
             else:  # another thread has opened one at the same time
                 self._sort(thread)
         self._births.be_last()
@@ -294,6 +297,7 @@ class Coroutines:
     def _suspend(self, thread: _Thread) -> None:
         """From now on other tasks run while the scopes of a thread are open."""
         lost = tuple(thread.fresh)
+        self._births.defer(None)
         self._sort(thread, lost=lost)
         self._lose(thread)
         for opening in lost:
@@ -352,6 +356,8 @@ class Coroutines:
             self._suspended -= 1
         if opening.foreign:
             self._foreign -= 1
+        if not self._fresh:
+            self._births.defer(None)
         if here:
             if _get_depth() in _OURS:
                 _set_depth((thread.fresh[-1].depth or _UNSURE) if thread.fresh else _UNSURE if thread.suspended else 0)
@@ -362,19 +368,13 @@ class Coroutines:
     def _moment(self) -> When:
         return self._scopes, context.opened_so_far()
 
-    def _lookout(self) -> Lookout:
-        """Say what to do about a garbage collection that starts in this thread."""
-        if not self._is_open():
-            return Lookout("nothing")
+    def _watched(self) -> Watch:
+        """Say what to look for when a garbage collection starts in this thread."""
         if self._suspended or self._left != self._looked:
-            return Lookout("work")
-        if _running_loop() is None:
-            return Lookout("types")
-        fresh = self._thread().fresh
-        if fresh and len(fresh) == len(self._fresh) and all(each.outside and not each.mixed for each in fresh):
-            # a whole loop runs in the only scopes that are open: much is made, and hardly anything is left at the end
-            return Lookout("later", fresh[0].when)
-        return Lookout("work")
+            return "work"
+        if not self._fresh:
+            return "nothing"
+        return "types" if _running_loop() is None else "work"
 
     def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
         """Say to which scope each object belongs that was made and not started, as far as it can be told."""

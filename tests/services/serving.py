@@ -76,6 +76,8 @@ class Listener:
         self.seen = seen
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
                 body = self.rfile.read(length).decode()
@@ -86,6 +88,7 @@ class Listener:
                 if self.path.startswith("/to"):
                     self.send_header("location", to)
                 self.send_header("content-length", "2")
+                self.send_header("connection", "close")
                 self.end_headers()
                 self.wfile.write(b"{}")
 

@@ -54,7 +54,27 @@ def _aiohttp(url: str, headers: dict[str, str]) -> None:
     asyncio.run(call())
 
 
-CLIENTS = [_httpx, _httpx2, _async_httpx, _requests, _aiohttp]
+def _websockets(url: str, headers: dict[str, str]) -> None:
+    """The listener speaks no websockets: it has seen the handshake when it refuses it."""
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidStatus
+
+    async def call() -> None:
+        with pytest.raises(InvalidStatus):
+            await connect(url.replace("http://", "ws://"), additional_headers=headers)
+
+    asyncio.run(call())
+
+
+def _sync_websockets(url: str, headers: dict[str, str]) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    with pytest.raises(InvalidStatus):
+        connect(url.replace("http://", "ws://"), additional_headers=headers)
+
+
+CLIENTS = [_httpx, _httpx2, _async_httpx, _requests, _aiohttp, _websockets]
 Call = Callable[[str, dict[str, str]], None]
 
 
@@ -85,6 +105,15 @@ def test_a_peer_is_told_and_can_check_it(call: Call, listener: Listener) -> None
     assert believed(told, "127.0.0.1:1") == {}
     assert told["baggage"].endswith(",session=7")
     assert "baggage" not in untold
+
+
+def test_a_websocket_of_a_sync_client(listener: Listener) -> None:
+    pytest.importorskip("websockets.sync.client")
+    attribkit.instrument(ledger=None, peers=["http://127.0.0.1"], carrier_key=KEY)
+    with attribkit.attributed(**FIELDS):
+        _sync_websockets(f"{listener.url}/rank", {"baggage": "session=7"})
+    (told,) = listener.seen
+    assert believed(told) == FIELDS and told["upgrade"] == "websocket"
 
 
 def test_nobody_else_is_told(call: Call, listener: Listener) -> None:

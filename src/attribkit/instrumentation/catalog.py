@@ -180,7 +180,7 @@ ROOMS = (
     Room("langgraph", ("langgraph.pregel",), _langgraph),
     Room("langgraph", ("langgraph_sdk", "langgraph.pregel.remote"), _langgraph_remote),
     Room("llama_index", ("llama_index.llms.openai",), _llama_index),
-    Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "grpc"), _peers),
+    Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "websockets", "grpc"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
     Room("celery", ("celery",), _celery),

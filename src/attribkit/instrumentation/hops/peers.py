@@ -192,6 +192,29 @@ def _of_aiohttp(peers: Peers) -> Callable[..., Any]:
     return send
 
 
+def _of_websockets(peers: Peers) -> Callable[..., Any]:
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Once for each handshake on the wire; one that follows a redirect is made anew from the caller's headers."""
+        try:
+            headers = (args[0] if args else kwargs["request"]).headers
+            found = {"baggage": ",".join(headers.get_all("baggage"))}
+            if peers.stamp(found, lambda: _address(getattr(instance, "uri", None) or instance.wsuri)) is not None:
+                if "baggage" in headers:
+                    del headers["baggage"]
+                headers["baggage"] = found["baggage"]
+        except Exception as fault:
+            faults.note("peers.websockets", fault)
+        return wrapped(*args, **kwargs)
+
+    return send
+
+
+def _address(uri: Any) -> str:
+    """Return the URL of a websocket's handshake, which is an HTTP request."""
+    host = f"[{uri.host}]" if ":" in uri.host else uri.host
+    return f"http{'s' if uri.secure else ''}://{host}:{uri.port}{uri.path}"
+
+
 def patches(peers: Peers | None) -> tuple[Patch, ...]:
     """Return the rows that give the carrier to each request that leaves for a peer; none without peers."""
     if peers is None:
@@ -210,4 +233,5 @@ def patches(peers: Peers | None) -> tuple[Patch, ...]:
         row("requests.sessions", "Session.send", requests),
         row("requests.sessions", "SessionRedirectMixin.rebuild_auth", rebuild_auth),
         row("aiohttp.client_reqrep", "ClientRequest.send", _of_aiohttp(peers)),
+        row("websockets.client", "ClientProtocol.send_request", _of_websockets(peers)),
     )

@@ -164,6 +164,12 @@ def _dramatiq(parts: Parts) -> Iterable[Patch]:
     return jobs.patches(parts.messages)
 
 
+def _rq(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import rq
+
+    return rq.patches(parts.messages)
+
+
 ROOMS = (
     Room("openai", ("openai",), _openai),
     Room("anthropic", ("anthropic",), _anthropic),
@@ -185,6 +191,7 @@ ROOMS = (
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
     Room("celery", ("celery",), _celery),
     Room("dramatiq", ("dramatiq",), _dramatiq),
+    Room("rq", ("rq",), _rq),
 )
 
 GROUPS = (*dict.fromkeys(room.group for room in ROOMS), "telemetry")

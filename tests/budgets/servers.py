@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,14 +56,12 @@ def redis_server(folder: Path) -> Iterator[str]:
 def postgresql_server(folder: Path) -> Iterator[str]:
     """Run PostgreSQL, without waiting for the disk, as a user that is not root; its URL."""
     programs = Path(str(found("postgresql"))).parent
-    data, port, log = folder / "pg", _free_port(), folder / "pg.log"
-    data.mkdir()
+    port, log = _free_port(), folder / "pg.log"
+    # Not in `folder`: another pytest that starts as root closes the folders above it to other users again.
+    data = Path(tempfile.mkdtemp(prefix="attribkit-pg-"))
     as_user = []
     if os.getuid() == 0:
         shutil.chown(data, "nobody")
-        for parent in (folder, *folder.parents):
-            if parent != Path("/") and parent != Path("/tmp"):
-                parent.chmod(parent.stat().st_mode | 0o011)
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
     subprocess.run(
         [
@@ -105,3 +104,4 @@ def postgresql_server(folder: Path) -> Iterator[str]:
     finally:
         process.send_signal(2)  # a fast shutdown
         process.wait()
+        shutil.rmtree(data, ignore_errors=True)

@@ -13,6 +13,7 @@ from attribkit.storage.forks import let_go_at_fork
 __all__ = ["Asked", "Line"]
 
 _MOST = 256
+_turn = threading.Lock
 
 
 class Asked:
@@ -50,19 +51,21 @@ class Line:
             if leads:
                 self._led = True
             elif wait:
-                asked.turn = threading.Lock()
+                asked.turn = _turn()
                 asked.turn.acquire()
                 self._waiting.append(asked)
         if leads:
             return self._lead(asked, work)
         if asked.turn is None:
             raise BudgetStoreBusy("another thread of this process asks the budget store just now")
-        if not asked.turn.acquire(timeout=self._patience):
-            with self._lock:
-                late = asked in self._waiting
-                if late:
-                    self._waiting.remove(asked)
-            if late:
+        try:
+            served = asked.turn.acquire(timeout=self._patience)
+        except BaseException:  # a signal's: whoever has left can lead nobody
+            if not self._left(asked) and asked.turn.acquire() and asked.answer is None and asked.error is None:
+                self._pass_on(())
+            raise
+        if not served:
+            if self._left(asked):
                 raise BudgetStoreBusy(f"the budget store has not answered for {self._patience:.0f} s")
             asked.turn.acquire()
         if asked.answer is not None:
@@ -92,12 +95,24 @@ class Line:
                 one.error = error if isinstance(error, Exception) else BudgetStoreBusy(f"interrupted: {error!r}")
             raise
         finally:
-            with self._lock:
-                following = self._waiting.popleft() if self._waiting else None
-                self._led = following is not None
-            for done in (*batch[1:], following):
-                if done is not None and done.turn is not None:
-                    done.turn.release()
+            self._pass_on(batch[1:])
+
+    def _left(self, asked: Asked) -> bool:
+        """Take `asked` out of the line; False when it is being asked for, or is the first now."""
+        with self._lock:
+            there = asked in self._waiting
+            if there:
+                self._waiting.remove(asked)
+        return there
+
+    def _pass_on(self, served: Sequence[Asked]) -> None:
+        """Let those go that are served, and the next one lead."""
+        with self._lock:
+            following = self._waiting.popleft() if self._waiting else None
+            self._led = following is not None
+        for one in (*served, following):
+            if one is not None and one.turn is not None:
+                one.turn.release()
 
     def before_fork(self) -> None:
         """Nothing is let go: what is asked just now is the parent's."""

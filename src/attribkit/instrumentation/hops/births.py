@@ -45,8 +45,10 @@ class Mark:
         self.when = when
 
 
-Watch = Literal["nothing", "types", "work"]
-"""What is looked for when a garbage collection starts; `types`: ask first whether any work is moved."""
+Watch = Literal["nothing", "types", "work"] | When
+"""What is looked for when a garbage collection starts. `types`: ask first whether any work is moved. A moment: look in
+the older generations for what was made after it, when somebody asks. That takes a look at all objects, and so it is
+done a few times only: it pays for a program that runs in one scope, not for each of a server's requests."""
 
 
 # -- the youngest objects ---------------------------------------------------------------------------------------------
@@ -113,8 +115,6 @@ class Births:
         """The work that is moved, and when the collection before was."""
         self._types: list[type[Any]] = []
         """The types of what is moved, where that is asked first."""
-        self._deferred: When | None = None
-        """Since when nobody needs to know yet."""
         self._deferrals = _DEFERRALS
         self._passing: When | None = None
         """Since when there is something of which the collection under way has no list."""
@@ -189,15 +189,6 @@ class Births:
         """Return this work again when `taken` is asked next."""
         self._noted.append((when, weakref.ref(work)))
 
-    def defer(self, since: When | None) -> None:
-        """Look for what was made after `since` in the older generations when it is asked for, and not at every garbage
-        collection; None ends that.
-
-        It takes a look at all objects, and so it is done a few times only: it pays for a whole program that runs in one
-        scope, where much is made and hardly anything is left at the end, not for each of a server's requests.
-        """
-        self._deferred = since if self._deferrals > 0 else None
-
     def skip(self, mark: Mark) -> None:
         """Never return what was made before `mark`."""
         self._mark = mark
@@ -252,14 +243,15 @@ class Births:
                     self._since = self._begun
                 return
             self._begun = self._moment()
-            if self._deferred is not None:
-                self._under_way = info["generation"]
-                self._passing = self._deferred
-                return
             watch = self._watched()
             if watch == "nothing":
                 return
             self._under_way = info["generation"]
+            if type(watch) is tuple:
+                if self._deferrals > 0:
+                    self._passing = watch
+                    return
+                watch = "work"
             self._moving_since = self._since
             moving: list[Any] = []
             found: Iterable[Any]

@@ -160,6 +160,8 @@ class Coroutines:
         """How many were opened."""
         self._left = self._looked = 0
         """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
+        self._alone: _Opening | None = None
+        """The only scope that is open, and that was opened outside of any loop."""
         self._births = Births(self._moment, self._watched, _Opening)
         self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
         self._reported: set[str] = set()
@@ -224,7 +226,7 @@ class Coroutines:
             thread.loop = loop
             loop.call_soon(self._stepped, thread, context=thread.context)
         if not alone:
-            self._births.defer(None)
+            self._alone = None
             for each in tuple(self._fresh.values()):
                 each.mixed = True
             opening.mixed = True
@@ -251,7 +253,7 @@ class Coroutines:
             if len(self._fresh) == 1 and not self._suspended and self._left == self._looked:
                 self._births.skip(opening)  # whatever there is was made in no scope
                 if opening.outside:
-                    self._births.defer(opening.when)
+                    self._alone = opening
             else:  # another thread has opened one at the same time
                 self._sort(thread)
         self._births.be_last()
@@ -264,7 +266,7 @@ class Coroutines:
 
     def _is_open(self) -> bool:
         """Return whether any scope is, or has been since it was looked at what was made."""
-        return bool(self._fresh) or self._suspended > 0 or self._left != self._looked
+        return bool(self._fresh) or self._suspended > 0 or self._left != self._looked  # a scope goes from left to right
 
     def _number(self) -> int:
         """Return a number that no other open scope has and that the stack can hold, 0 when there is none."""
@@ -297,7 +299,6 @@ class Coroutines:
     def _suspend(self, thread: _Thread) -> None:
         """From now on other tasks run while the scopes of a thread are open."""
         lost = tuple(thread.fresh)
-        self._births.defer(None)
         self._sort(thread, lost=lost)
         self._lose(thread)
         for opening in lost:
@@ -309,12 +310,12 @@ class Coroutines:
         """From now on it cannot be told what is made in the scopes of a thread that are open."""
         lost = thread.fresh
         thread.fresh = []
+        thread.suspended += len(lost)
+        self._suspended += len(lost)  # before they cease to be fresh: another thread may ask in between
         for opening in lost:
             opening.fresh = False
             opening.task = None
             self._fresh.pop(id(opening), None)
-        thread.suspended += len(lost)
-        self._suspended += len(lost)
 
     def _free_number(self, opening: _Opening) -> None:
         if opening.depth:
@@ -356,8 +357,8 @@ class Coroutines:
             self._suspended -= 1
         if opening.foreign:
             self._foreign -= 1
-        if not self._fresh:
-            self._births.defer(None)
+        if self._alone is opening:
+            self._alone = None
         if here:
             if _get_depth() in _OURS:
                 _set_depth((thread.fresh[-1].depth or _UNSURE) if thread.fresh else _UNSURE if thread.suspended else 0)
@@ -372,8 +373,12 @@ class Coroutines:
         """Say what to look for when a garbage collection starts in this thread."""
         if self._suspended or self._left != self._looked:
             return "work"
-        if not self._fresh:
+        fresh = self._fresh
+        if not fresh:
             return "nothing"
+        alone = self._alone
+        if alone is not None and alone.fresh and len(fresh) == 1 and alone.thread is self._thread():
+            return alone.when  # a whole program runs in it: much is made, and hardly anything is left at the end
         return "types" if _running_loop() is None else "work"
 
     def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
@@ -392,10 +397,9 @@ class Coroutines:
                     if context.has_scope(frame.f_locals.get("run")):
                         continue
                 found.append((when, work, frame))
-            left_over = left != self._looked
             for when, work, frame in found:
                 if id(work) not in driven:
-                    self._judge(when, work, frame, thread, lost, left_over=left_over)
+                    self._judge(when, work, frame, thread, lost)
             self._looked = left
 
     def _judge(
@@ -405,8 +409,6 @@ class Coroutines:
         frame: types.FrameType,
         thread: _Thread,
         lost: tuple[_Opening, ...],
-        *,
-        left_over: bool,
     ) -> None:
         """Remember where an object was made, unless no scope was open there. It is looked at again where a later
         moment may tell."""
@@ -433,7 +435,7 @@ class Coroutines:
             return  # made in no scope of ours
         else:
             opening = thread.fresh[-1] if thread.fresh and thread.fresh[-1].when <= when else None
-            if not thread.fresh and not (left_over or self._suspended or len(self._fresh) > len(thread.fresh)):
+            if not thread.fresh and not self._is_open():
                 return  # made where no scope was open
             sure = opening is not None and not lost and not _others_make_work(coroutines=coroutine)
             opening = opening if sure else None
@@ -442,7 +444,7 @@ class Coroutines:
             made = self.made[id(frame)] = _Made(work, frame, opening, when, self.made)
             self.idle = 0
             self._found()
-        elif isinstance(known[0], _Made) and not known[0].sure and frames in self._numbered:
+        elif isinstance(known[0], _Made) and opening is not None and known[0].opening is opening:
             made = known[0]
         else:
             return

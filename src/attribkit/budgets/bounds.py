@@ -27,6 +27,7 @@ _IMAGE = 1536
 """Tokens taken for an image, an audio clip or a file inside a prompt."""
 _ENCODED = frozenset({"data", "file_data", "b64_json"})
 _KEPT = 4096
+_SCALARS = frozenset({int, float, bool, type(None)})
 
 
 class Bounds:
@@ -58,7 +59,11 @@ class Bounds:
         kind = call.api, call.model
         size = text_bytes(body)
         asked = self._input(kind, size)
-        stated = next((body[name] for name in _LIMITS if type(body.get(name)) is int), None)
+        stated = None
+        for name in _LIMITS:
+            if type(body.get(name)) is int:
+                stated = body[name]
+                break
         whole = output
         if call.api in _NO_OUTPUT:
             output, known = 0, True
@@ -116,14 +121,29 @@ def text_bytes(value: object, depth: int = 0) -> int:
         return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     if depth > 16:
         return 0
-    if isinstance(value, Mapping):
+    if type(value) in _SCALARS:
+        return 4
+    if type(value) is dict or isinstance(value, Mapping):
         size = _PART
         for key, item in value.items():
-            if key in _ENCODED and isinstance(item, str) and len(item) > 1024:
+            if type(item) is str and item.isascii() and item[:5] != "data:":
+                length = len(item)
+                if length > 1024 and key in _ENCODED:
+                    size += _IMAGE + length // 8
+                    continue
+                size += length
+            elif type(item) in _SCALARS and depth < 16:
+                size += 4
+            elif key in _ENCODED and isinstance(item, str) and len(item) > 1024:
                 size += _IMAGE + len(item) // 8
+                continue
             else:
-                size += text_bytes(item, depth + 1) + len(str(key)) + 2
+                size += text_bytes(item, depth + 1)
+            size += (len(key) if type(key) is str else len(str(key))) + 2
         return size
     if isinstance(value, (list, tuple)):
-        return sum(text_bytes(item, depth + 1) for item in value) + 2 * len(value)
+        size = 2 * len(value)
+        for item in value:
+            size += text_bytes(item, depth + 1)
+        return size
     return 4

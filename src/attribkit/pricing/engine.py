@@ -52,8 +52,8 @@ _Key = tuple[str | None, str | None, str | None, str | None, str | None, str | N
 class _Entry:
     """What one kind of call costs between two instants; or why there is no price."""
 
-    __slots__ = ("built", "charge", "date", "free", "list_prices", "list_steps", "name", "prices", "reason", "since",
-                 "steps", "until", "version")  # fmt: skip
+    __slots__ = ("built", "charge", "date", "free", "list_prices", "list_steps", "most", "name", "prices", "reason",
+                 "since", "steps", "until", "version")  # fmt: skip
 
     def __init__(self, since: int, until: int, version: str, built: str) -> None:
         self.since, self.until, self.version, self.built = since, until, version, built
@@ -66,6 +66,8 @@ class _Entry:
         self.date: str | None = None
         self.reason: str | None = None
         self.free: str | None = None
+        self.most: tuple[Decimal, Decimal, Decimal] | None = None
+        """The dearest text prices of input and output and the fee, where the number of tokens does not change them."""
 
 
 class Rate(NamedTuple):
@@ -289,10 +291,15 @@ class PriceEngine:
                 return _ZERO
             if entry.prices is None:
                 return None
+            if entry.most is not None and not every_modality:
+                read, made, fee = entry.most
+                return _add(_add(_multiply(read, input_tokens), _multiply(made, max_output_tokens)), fee)
             prices = _step(entry.prices, entry.steps, input_tokens)
             read = max((prices[m] for m in (_INPUT if every_modality else _TEXT_INPUT) if m in prices), default=_ZERO)
             made = max((prices[m] for m in (_OUTPUT if every_modality else _TEXT_OUTPUT) if m in prices), default=_ZERO)
             fee = max((p for m, p in prices.items() if m.startswith("requests")), default=_ZERO)
+            if not (entry.steps or every_modality):
+                entry.most = read, made, fee
             return _add(_add(_multiply(read, input_tokens), _multiply(made, max_output_tokens)), fee)
         except Exception:
             return None

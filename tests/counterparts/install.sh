@@ -58,11 +58,5 @@ if [ ! -x "$there/instrumentors/bin/python" ]; then
         -e "$here" openai opentelemetry-sdk openinference-instrumentation-openai opentelemetry-instrumentation-openai \
         opentelemetry-instrumentation-genai-openai langfuse logfire
 fi
-if [ ! -x "$there/instrumentors-older/bin/python" ]; then
-    python3 -m venv "$there/instrumentors-older"
-    "$there/instrumentors-older/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -e "$here" 'openai<3' opentelemetry-sdk openlit opentelemetry-instrumentation-openai-v2 \
-        'opentelemetry-util-genai==0.4b0'
-fi
 
 echo "portkey $PORTKEY, rotel $ROTEL and other instrumentors are in $there"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the large counterparts, for the tests marked `large`: LiteLLM Proxy, the ClickHouse engine, Arize Phoenix and
-# MLflow (for their prices), and what the services of integrations/compose stand on: about 3 GB, in virtual environments
-# beside what install.sh installs.
+# Installs the large counterparts, for the tests marked `large`, about 3 GB in virtual environments beside what install.sh
+# installs: LiteLLM Proxy, the ClickHouse engine, Arize Phoenix and MLflow (for their prices), OpenLIT, and what the
+# services of integrations/compose stand on.
 set -eu
 
 LITELLM=1.106.2
@@ -34,11 +34,14 @@ if [ "$(cat "$there/oracles/.installed" 2>/dev/null)" != "$PHOENIX-$MLFLOW" ]; t
     echo "$PHOENIX-$MLFLOW" >"$there/oracles/.installed"
 fi
 
-# What the services of integrations/compose stand on.
-if [ ! -x "$there/street/bin/uvicorn" ]; then
-    python3 -m venv "$there/street"
-    "$there/street/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -e "$here" -r "$here/integrations/compose/street/requirements.txt"
+# Instrumentors that do not stand on today's OpenAI SDK or GenAI utilities. In two steps: for both at once pip looks for
+# versions without end.
+if [ "$(cat "$there/instrumentors-older/.installed" 2>/dev/null)" != both ]; then
+    installed instrumentors-older openlit -e "$here" 'openai<3' opentelemetry-sdk openlit
+    "$there/instrumentors-older/bin/python" -m pip install --quiet --disable-pip-version-check \
+        opentelemetry-instrumentation-openai-v2 'opentelemetry-util-genai==0.4b0'
+    echo both >"$there/instrumentors-older/.installed"
 fi
+installed street 1 -e "$here" -r "$here/integrations/compose/street/requirements.txt"
 
 echo "litellm $LITELLM, Arize Phoenix $PHOENIX, MLflow $MLFLOW and the ClickHouse engine (chdb $CHDB) are in $there"

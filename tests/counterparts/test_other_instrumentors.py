@@ -30,6 +30,9 @@ OLDER = ("openlit", "otel-openai-v2")
 """Those that do not stand on today's OpenAI SDK or GenAI utilities: in an environment of their own."""
 
 
+LARGE = [pytest.param(name, marks=pytest.mark.large) for name in OLDER]
+
+
 def python_of(name: str) -> Path:
     return INSTALLED / ("instrumentors-older" if name in OLDER else "instrumentors") / "bin" / "python"
 
@@ -46,7 +49,7 @@ def has(name: str) -> bool:
 
 def ran(name: str, order: str, undo: str) -> list[dict[str, Any]]:
     if not has(name):
-        pytest.skip(f"{name} is not installed: run tests/counterparts/install.sh")
+        pytest.skip(f"{name} is not installed: run tests/counterparts/install{'_large' * (name in OLDER)}.sh")
     source = str(HERE.parents[1] / "src")
     done = subprocess.run(
         [str(python_of(name)), "-W", "ignore", str(HERE / "with_another.py"), name, order, undo],
@@ -63,7 +66,7 @@ def ran(name: str, order: str, undo: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("undo", ["first", "last"])
 @pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("name", list(MODULES))
+@pytest.mark.parametrize("name", [*(name for name in MODULES if name not in OLDER), *LARGE])
 def test_beside_another(name: str, order: str, undo: str) -> None:
     both, alone, none = ran(name, order, undo)
     assert both["requests"] == ["acme", "acme"]

@@ -242,16 +242,17 @@ class Births:
                 if self._begun > self._since:
                     self._since = self._begun
                 return
-            self._begun = self._moment()
             watch = self._watched()
+            if type(watch) is tuple and self._deferrals > 0:
+                self._under_way = info["generation"]
+                self._passing = watch
+                if self._since < watch:
+                    self._begun = self._moment()
+                return
+            self._begun = self._moment()
             if watch == "nothing":
                 return
             self._under_way = info["generation"]
-            if type(watch) is tuple:
-                if self._deferrals > 0:
-                    self._passing = watch
-                    return
-                watch = "work"
             self._moving_since = self._since
             moving: list[Any] = []
             found: Iterable[Any]
@@ -267,8 +268,11 @@ class Births:
     def _collected(self, generation: int) -> None:
         """Note the work that a garbage collection has moved into a generation."""
         if self._passing is not None:
-            oldest, since = self._passed or (generation, self._passing)
-            self._passed = max(oldest, generation), since
+            passed = self._passed
+            if passed is None:
+                self._passed = generation, self._passing
+            elif passed[0] < generation:
+                self._passed = generation, passed[1]
             self._passing = None
             return
         kinds = self._types

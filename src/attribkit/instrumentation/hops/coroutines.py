@@ -49,9 +49,10 @@ _running_loop = events._get_running_loop
 class _Thread:
     """The open scopes of one thread."""
 
-    __slots__ = ("context", "fresh", "loop", "suspended")
+    __slots__ = ("context", "fresh", "ident", "loop", "suspended")
 
     def __init__(self) -> None:
+        self.ident = threading.get_ident()
         self.context = Context()
         self.fresh: list[_Opening] = []
         """Those that were not suspended since they opened; the innermost is the last."""
@@ -373,11 +374,11 @@ class Coroutines:
         """Say what to look for when a garbage collection starts in this thread."""
         if self._suspended or self._left != self._looked:
             return "work"
-        fresh = self._fresh
+        fresh = len(self._fresh)
         if not fresh:
             return "nothing"
         alone = self._alone
-        if alone is not None and alone.fresh and len(fresh) == 1 and alone.thread is self._thread():
+        if alone is not None and alone.fresh and fresh == 1 and alone.thread.ident == threading.get_ident():
             return alone.when  # a whole program runs in it: much is made, and hardly anything is left at the end
         return "types" if _running_loop() is None else "work"
 

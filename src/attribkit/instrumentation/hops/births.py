@@ -167,7 +167,7 @@ class Births:
         while self._passed is not None:
             (oldest, made), self._passed = self._passed, None
             self._deferrals -= 1
-            for generation in range(1, oldest + 1):
+            for generation in range(1, max(oldest, min(self._under_way + 1, 2)) + 1):
                 self._note_all(generation, made)
         self._note_moved()
         found = self._dated(young, since)
@@ -250,7 +250,7 @@ class Births:
                     self._begun = self._moment()
                 return
             self._begun = self._moment()
-            if watch == "nothing":
+            if watch == "nothing" and self._passed is None:
                 return
             self._under_way = info["generation"]
             self._moving_since = self._since
@@ -267,12 +267,13 @@ class Births:
 
     def _collected(self, generation: int) -> None:
         """Note the work that a garbage collection has moved into a generation."""
-        if self._passing is not None:
-            passed = self._passed
-            if passed is None:
-                self._passed = generation, self._passing
-            elif passed[0] < generation:
+        passed = self._passed
+        if passed is not None:
+            if passed[0] < generation:  # what had gone into a younger one has moved on
                 self._passed = generation, passed[1]
+        elif self._passing is not None:
+            self._passed = generation, self._passing
+        if self._passing is not None:
             self._passing = None
             return
         kinds = self._types

@@ -123,8 +123,9 @@ class _Made:
         self.line = f"{origin[0][0]}:{origin[0][1]}" if origin else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
         def gone(_: Any) -> None:
-            if made.get(key) is self:
-                made.pop(key, None)
+            found = made.pop(key, None)
+            if found is not None and found is not self:  # the frame of what has ended may be another's by now
+                made.setdefault(key, found)
 
         self.work = weakref.ref(work, gone)
 
@@ -239,7 +240,7 @@ class Coroutines:
                 self._numbered[depth] = opening
             else:
                 opening.fresh = False
-                self._lose(thread)
+                self._suspend(thread)
             _set_depth(depth or _UNSURE)
         else:
             opening.foreign = True
@@ -420,7 +421,9 @@ class Coroutines:
         if frames in self._numbered:
             opening = self._numbered[frames]
             if opening.thread is thread and (not lost or opening.outside):
-                sure = not (opening.outside and opening.mixed and (lost or _running_loop() is not None))
+                sure = opening.fresh and not (
+                    opening.outside and opening.mixed and (lost or _running_loop() is not None)
+                )
             else:
                 sure = False
                 later = opening not in lost

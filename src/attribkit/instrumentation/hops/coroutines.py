@@ -8,9 +8,9 @@ made closes, or another opens, and its body runs in that scope wherever it is st
 Finding it has to be certain. While a scope is open its thread records where coroutines are made
 (`sys.set_coroutine_origin_tracking_depth`), and the number of frames recorded is the scope's own, so that the origin
 says in which open scope of which thread the object was made. A scope that was suspended meanwhile, so that other tasks
-ran in its thread, cannot be told from those: what was made then is *unsure*. It runs in the scope in which it is
-awaited if that one was already open when the object was made, and without a tenant, reported with the line that made
-it, if it is a later one.
+ran in its thread, cannot be told from those: nothing is recorded in it any more, and what is made then is *unsure*. It
+runs in the scope in which it is awaited if that one was already open when the object was made, and without a tenant,
+reported with the line to mend, if it is a later one. The same holds in a scope around a whole loop.
 """
 
 from __future__ import annotations
@@ -34,12 +34,10 @@ from attribkit.instrumentation.hops.births import Births, Mark, Watch, When, fra
 
 __all__ = ["Coroutines"]
 
-_DEPTHS = (1, *range(3, 10), *range(11, 25))
+_DEPTHS = (*range(1, 10), *range(11, 25))
 """Frames recorded for a coroutine that is made in a scope: a number for each scope that is open at one time, where the
 stack has as many frames. asyncio's debug mode records 10."""
-_UNSURE = 2
-"""Frames recorded for a coroutine that is made while the open scopes of its thread are suspended."""
-_OURS = frozenset((_UNSURE, *_DEPTHS))
+_OURS = frozenset(_DEPTHS)
 _LOOPS = frozenset({"run_forever", "run"})
 _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
@@ -64,7 +62,7 @@ class _Thread:
 class _Opening(Mark):
     """A scope while it is open."""
 
-    __slots__ = ("body", "depth", "foreign", "fresh", "mixed", "outside", "scope", "task", "thread")
+    __slots__ = ("body", "depth", "foreign", "fresh", "mixed", "outside", "rests", "scope", "task", "thread")
 
     def __init__(self, when: When, scope: Scope, thread: _Thread, task: object) -> None:
         self.when = when
@@ -81,6 +79,8 @@ class _Opening(Mark):
         """False once other tasks, or a scope without a number, may have made what cannot be told from its own."""
         self.outside = False
         """True where no loop was running in its thread when it opened."""
+        self.rests = False
+        """True if nothing is recorded in it any more."""
         self.mixed = False
         """True if a loop runs in it whose tasks may have other scopes."""
 
@@ -120,7 +120,8 @@ class _Made:
         self.kept = False
         """True for the root of a task that was created with a context of its creator's choice."""
         origin = getattr(work, "cr_origin", None)
-        self.line = f"{origin[0][0]}:{origin[0][1]}" if origin else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.line = f"{origin[0][0]}:{origin[0][1]}" if origin else ""
+        """Where it was made, if that was recorded."""
 
         def gone(_: Any) -> None:
             found = made.pop(key, None)
@@ -157,7 +158,7 @@ class Coroutines:
         """The scopes of all threads that were not suspended since they opened."""
         self._numbered: dict[int, _Opening] = {}
         """Those that have a number, by it."""
-        self._suspended = self._foreign = 0
+        self._suspended = self._foreign = self._resting = 0
         self._scopes = 0
         """How many were opened."""
         self._left = self._looked = 0
@@ -241,7 +242,7 @@ class Coroutines:
             else:
                 opening.fresh = False
                 self._suspend(thread)
-            _set_depth(depth or _UNSURE)
+            _set_depth(depth)
         else:
             opening.foreign = True
             self._foreign += 1
@@ -306,7 +307,7 @@ class Coroutines:
         for opening in lost:
             self._free_number(opening)
         if _get_depth() in _OURS:
-            _set_depth(_UNSURE)
+            _set_depth(0)
 
     def _lose(self, thread: _Thread) -> None:
         """From now on it cannot be told what is made in the scopes of a thread that are open."""
@@ -359,11 +360,13 @@ class Coroutines:
             self._suspended -= 1
         if opening.foreign:
             self._foreign -= 1
+        if opening.rests:
+            self._resting -= 1
         if self._alone is opening:
             self._alone = None
         if here:
             if _get_depth() in _OURS:
-                _set_depth((thread.fresh[-1].depth or _UNSURE) if thread.fresh else _UNSURE if thread.suspended else 0)
+                _set_depth(thread.fresh[-1].depth if thread.fresh and not thread.fresh[-1].rests else 0)
             self._free_number(opening)  # another thread may record with it still
 
     # -- finding ---------------------------------------------------------------------------------------------------
@@ -373,6 +376,9 @@ class Coroutines:
 
     def _watched(self) -> Watch:
         """Say what to look for when a garbage collection starts in this thread."""
+        looped = _running_loop() is not None
+        if looped:
+            self._rest()
         if self._suspended or self._left != self._looked:
             return "work"
         fresh = len(self._fresh)
@@ -381,7 +387,15 @@ class Coroutines:
         alone = self._alone
         if alone is not None and alone.fresh and fresh == 1 and alone.thread.ident == threading.get_ident():
             return alone.when  # a whole program runs in it: much is made, and hardly anything is left at the end
-        return "types" if _running_loop() is None else "work"
+        return "work" if looped else "types"
+
+    def _rest(self) -> None:
+        """Record no more in a scope in which a whole loop runs: every call of a client makes a hundred coroutines."""
+        fresh = self._thread().fresh
+        if fresh and fresh[-1].outside and not fresh[-1].rests and _get_depth() == fresh[-1].depth:
+            fresh[-1].rests = True
+            self._resting += 1
+            _set_depth(0)
 
     def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
         """Say to which scope each object belongs that was made and not started, as far as it can be told."""
@@ -433,10 +447,10 @@ class Coroutines:
                 or (opening.outside and not sure)
             ):
                 opening, sure, later = None, False, False
-        elif frames == _UNSURE:
-            opening, sure = None, False
         elif coroutine and not (frames and self._foreign):
-            return  # made in no scope of ours
+            if not (self._resting or self._suspended or self._left != self._looked):
+                return  # made in no scope of ours
+            opening, sure = None, False
         else:
             opening = thread.fresh[-1] if thread.fresh and thread.fresh[-1].when <= when else None
             if not thread.fresh and not self._is_open():
@@ -505,6 +519,8 @@ class Coroutines:
             here.since <= found.recorded if opening is None else here.since == opening.scope.since
         ):
             return here
+        if tenant is None and not found.line:
+            return here  # perhaps it was made in no scope at all
         self._report(found)
         if tenant is None:
             return here
@@ -526,12 +542,22 @@ class Coroutines:
                 self.made.pop(id(frame), None)
 
     def _report(self, found: _Made) -> None:
-        if found.line not in self._reported and len(self._reported) < 100:
-            self._reported.add(found.line)
+        work = found.work()
+        frame = None if work is None else frame_of(work)
+        if frame is None:
+            return
+        code, awaited = frame.f_code, frame.f_back
+        what = f"of {code.co_qualname} ({code.co_filename}:{code.co_firstlineno})"
+        if found.line:
+            what += f" made at {found.line}"
+        if awaited is not None and awaited.f_globals.get("__name__") != "asyncio.events":
+            what += f" and awaited at {awaited.f_code.co_filename}:{awaited.f_lineno}"
+        if what not in self._reported and len(self._reported) < 100:
+            self._reported.add(what)
             logging.getLogger("attribkit").warning(
-                "the coroutine made at %s runs in another scope, and its own cannot be told: its calls have no tenant. "
+                "a coroutine %s runs in another scope, and its own cannot be told: its calls have no tenant. "
                 "Wrap it where it is made: attribkit.carry(...)",
-                found.line,
+                what,
             )
 
     # -- tasks -----------------------------------------------------------------------------------------------------

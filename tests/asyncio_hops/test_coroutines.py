@@ -188,6 +188,42 @@ def test_a_scope_within_the_one_in_which_it_was_made(on: Any) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("suspended", [False, True])
+@pytest.mark.parametrize("task", [False, True])
+def test_scopes_that_its_body_opens_are_its_own(on: Any, task: bool, suspended: bool) -> None:
+    async def body() -> list[str | None]:
+        seen = [tenant()]
+        with attribkit.attributed(tenant_id="inner"):
+            seen.append(tenant())
+            await asyncio.sleep(0)
+            seen.append(await ask())
+            with attribkit.attributed(feature="x"):
+                seen.append(tenant())
+        return [*seen, tenant()]
+
+    async def other() -> None:
+        with attribkit.attributed(tenant_id="globex"):
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        nobodys = body()
+        elsewhere = asyncio.create_task(other())
+        await asyncio.sleep(0)
+        with attribkit.attributed(tenant_id="acme"):
+            if suspended:
+                await asyncio.sleep(0)
+            mine = body()
+            with attribkit.attributed(feature="y"):
+                pass
+            got = await (asyncio.create_task(mine) if task else mine)
+            assert got == ["acme", "inner", "inner", "inner", "acme"]
+        got = await (asyncio.create_task(nobodys) if task else nobodys)
+        assert got == [None, "inner", "inner", "inner", None]
+        await elsewhere
+
+    asyncio.run(main())
+
+
 def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
     async def main() -> None:
         job = ask()

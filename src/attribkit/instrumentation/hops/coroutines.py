@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import sys
 import threading
@@ -85,6 +86,8 @@ class _Opening(Mark):
         """True if a loop runs in it whose tasks may have other scopes."""
 
 
+_serial = itertools.count(1)
+"""Numbers scopes as they open; it goes on where attribkit is turned off and on again."""
 _CONTEXT = context.__name__
 
 
@@ -160,7 +163,7 @@ class Coroutines:
         """Those that have a number, by it."""
         self._suspended = self._foreign = self._resting = 0
         self._scopes = 0
-        """How many were opened."""
+        """The number of the one that was opened last."""
         self._left = self._looked = 0
         """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
         self._alone: _Opening | None = None
@@ -221,7 +224,7 @@ class Coroutines:
             if loop is not None:
                 self._end_step(thread, task)
             self._sort(thread)
-        self._scopes += 1
+        self._scopes = next(_serial)
         opening = _Opening(self._moment(), scope, thread, task)
         if loop is None:
             opening.outside = True
@@ -511,19 +514,18 @@ class Coroutines:
         scope = found.scope
         if scope is not None:
             if here.since == scope.since and here.attribution == scope.attribution:
-                return here
+                return _in_body(here, found)
             return Scope(scope.attribution, "carried", here.operation, found, scope.since)
         tenant = here.attribution.tenant_id
         opening = found.opening
         if tenant is not None and (
             here.since <= found.recorded if opening is None else here.since == opening.scope.since
         ):
-            return here
-        if tenant is None and not found.line:
-            return here  # perhaps it was made in no scope at all
-        self._report(found)
+            return _in_body(here, found)
+        if tenant is not None or found.line:  # otherwise it was made in no scope at all, perhaps
+            self._report(found)
         if tenant is None:
-            return here
+            return _in_body(here, found)
         return Scope(here.attribution.without("tenant_id"), "none", here.operation, found, here.since)
 
     def placed(self, scope: Scope) -> Scope:
@@ -599,6 +601,13 @@ class Coroutines:
         here = context.scope()
         there = self.resolved(here)
         return wrapped(*args, **kwargs) if there is here else context.bound(wrapped(*args, **kwargs), there)
+
+
+def _in_body(here: Scope, found: _Made) -> Scope:
+    """Return `here` as the scope of a body: a scope that is opened upon it is the body's own."""
+    own = Scope(here.attribution, here.hop, here.operation, found, here.since)
+    own.opener = here.opener
+    return own
 
 
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Iterator, Mapping
 
@@ -39,7 +37,9 @@ def shortened(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    from hashlib import sha256  # 3.6 MB of OpenSSL, which an import alone does not need
+
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{text[: max(0, limit - 9)]}~{digest}"[:limit]
 
 
@@ -108,13 +108,12 @@ class Attribution:
         The same value under the same secret gives the same pseudonym. `key_id` stands in front of it, so that
         pseudonyms of two secrets can be told apart while one replaces the other.
         """
+        import hmac
+
         prefix = f"{key_id}." if key_id else ""
         return Attribution(
             tuple(
-                (
-                    key,
-                    prefix + hmac.new(secret, value.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32],
-                )
+                (key, prefix + hmac.digest(secret, value.encode("utf-8", "surrogatepass"), "sha256").hex()[:32])
                 if key in keys
                 else (key, value)
                 for key, value in self.fields

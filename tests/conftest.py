@@ -20,9 +20,19 @@ for _name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT"
 os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", OTEL_SDK_DISABLED="false")
 
 
+def _log_again() -> None:
+    """Undo what a framework's logging set-up has done: it turns off whom it does not know, and sets levels for all."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "attribkit"]:
+        logger = logging.getLogger(name)
+        logger.disabled, logger.propagate = False, True
+        logger.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(autouse=True)
 def _strict() -> Iterator[None]:
-    logging.getLogger("attribkit").disabled = False  # a framework's logging set-up turns off whom it does not know
+    _log_again()
     faults.strict(True)
     yield
     attribkit.uninstrument()

@@ -110,9 +110,8 @@ class Births:
         """The generation that is being collected; -1: none."""
         self._begun = NEVER
         """When that began."""
-        self._moving: list[Any] = []
-        self._moving_since = NEVER
-        """The work that is moved, and when the collection before was."""
+        self._moving: tuple[When, list[Any]] = NEVER, []
+        """When the collection before was, and the work that is moved."""
         self._types: list[type[Any]] = []
         """The types of what is moved, where that is asked first."""
         self._deferrals = _DEFERRALS
@@ -253,13 +252,12 @@ class Births:
             if watch == "nothing" and self._passed is None:
                 return
             self._under_way = info["generation"]
-            self._moving_since = self._since
             moving: list[Any] = []
             found: Iterable[Any]
             if watch == "types" and not self._likely:
                 self._types, found = moving, _young_types()
             else:
-                self._moving, found = moving, self._objects(0)
+                self._moving, found = (self._since, moving), self._objects(0)
         except Exception as error:
             faults.note("births.collecting", error)
             return
@@ -280,8 +278,8 @@ class Births:
         if kinds:
             self._likely = not _WORK.isdisjoint(kinds)
         else:
-            self._likely = any(type(each) in _WORK for each in self._moving)
-        if (kinds and self._likely) or (self._moving and gc.callbacks[-1] is not self._callback):
+            self._likely = any(type(each) in _WORK for each in self._moving[1])
+        if (kinds and self._likely) or (self._moving[1] and gc.callbacks[-1] is not self._callback):
             self._note_all(generation)
         self._note_moved()
         self._types = []
@@ -296,16 +294,16 @@ class Births:
 
     def _note_moved(self) -> None:
         """Note the work that the latest garbage collection has moved."""
-        moving = self._moving
+        listed = self._moving
+        since, moving = listed
         if not moving:
             return
-        since = self._moving_since
         self._noted.extend([(when, weakref.ref(work)) for when, work in self._dated(moving, since)])
         latest = max((_moment_of(each) for each in moving if isinstance(each, Mark)), default=since)
         if latest > self._since:  # marked while the collection began
             self._since = latest
-        if self._moving is moving:
-            self._moving = []
+        if self._moving is listed:
+            self._moving = NEVER, []
         if len(self._noted) > self._most and self.asking.acquire(blocking=False):
             try:
                 if not self._busy:

@@ -95,10 +95,12 @@ class _Body:
     """A scope that is open in the body of a generator: it holds whenever that body runs, and other scopes may have been
     opened and closed since it ran last."""
 
-    __slots__ = ("before", "frame", "scope")
+    __slots__ = ("before", "frame", "held", "scope")
 
-    def __init__(self, frame: int, scope: Scope, before: _Made | _Body | None) -> None:
-        self.frame = frame
+    def __init__(self, frame: types.FrameType, scope: Scope, before: _Made | _Body | None) -> None:
+        self.frame = id(frame)
+        self.held: types.FrameType | None = frame
+        """Kept until the scope closes, so that no other frame takes its place."""
         self.scope = scope
         self.before = before
         """What was known of the same frame."""
@@ -206,7 +208,7 @@ class Coroutines:
             frame = _generator_body(sys._getframe(1))
             if frame is not None:
                 key = id(frame)
-                body = opening.body = scope.origin = _Body(key, scope, self.made.get(key))
+                body = opening.body = scope.origin = _Body(frame, scope, self.made.get(key))
                 self.made[key] = body
                 self.idle = 0
                 self._found()
@@ -339,10 +341,12 @@ class Coroutines:
     def _close(self, opening: _Opening) -> None:
         thread = opening.thread
         body = opening.body
-        if body is not None and self.made.get(body.frame) is body:
-            self.made.pop(body.frame, None)
-            if body.before is not None:
-                self.made[body.frame] = body.before
+        if body is not None:
+            if self.made.get(body.frame) is body:
+                self.made.pop(body.frame, None)
+                if body.before is not None:
+                    self.made[body.frame] = body.before
+            body.held = None
         here = thread is self._thread()
         if here:
             loop = _running_loop()

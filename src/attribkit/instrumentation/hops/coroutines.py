@@ -24,6 +24,7 @@ import threading
 import types
 import weakref
 from asyncio import events
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
@@ -112,10 +113,14 @@ class _Made:
     __slots__ = ("frame", "kept", "line", "opening", "recorded", "scope", "sure", "work")
 
     def __init__(
-        self, work: Any, frame: types.FrameType, opening: _Opening | None, when: When, made: dict[int, _Made | _Body]
+        self,
+        work: Any,
+        frame: types.FrameType,
+        opening: _Opening | None,
+        when: When,
+        gone: Callable[[_Made], None],
     ) -> None:
-        key = id(frame)
-        self.frame = key
+        self.frame = id(frame)
         self.opening = opening
         """The one in which it was made, or may have been; None: any that was open then."""
         self.scope: Scope | None = None
@@ -128,12 +133,7 @@ class _Made:
         self.line = f"{origin[0][0]}:{origin[0][1]}" if origin else ""
         """Where it was made, if that was recorded."""
 
-        def gone(_: Any) -> None:
-            found = made.pop(key, None)
-            if found is not None and found is not self:  # the frame of what has ended may be another's by now
-                made.setdefault(key, found)
-
-        self.work = weakref.ref(work, gone)
+        self.work = weakref.ref(work, lambda _: gone(self))
 
     def belongs(self, opening: _Opening) -> None:
         """It was made in `opening` for sure."""
@@ -155,7 +155,8 @@ class Coroutines:
         """`found` is called when there are such objects."""
         self._found = found
         self.made: dict[int, _Made | _Body] = {}
-        """By the identity of the object's frame."""
+        """By the identity of the object's frame. Nothing is put into it but with `asking` held."""
+        self._dead: deque[_Made] = deque()
         self.idle = 0
         self._threads = threading.local()
         self._free = list(_DEPTHS)
@@ -208,8 +209,9 @@ class Coroutines:
             frame = _generator_body(sys._getframe(1))
             if frame is not None:
                 key = id(frame)
-                body = opening.body = scope.origin = _Body(frame, scope, self.made.get(key))
-                self.made[key] = body
+                with self._births.asking:
+                    body = opening.body = scope.origin = _Body(frame, scope, self.made.get(key))
+                    self.made[key] = body
                 self.idle = 0
                 self._found()
             return opening
@@ -342,10 +344,11 @@ class Coroutines:
         thread = opening.thread
         body = opening.body
         if body is not None:
-            if self.made.get(body.frame) is body:
-                self.made.pop(body.frame, None)
-                if body.before is not None:
-                    self.made[body.frame] = body.before
+            with self._births.asking:
+                if self.made.get(body.frame) is body:
+                    self.made.pop(body.frame, None)
+                    if body.before is not None:
+                        self.made[body.frame] = body.before
             body.held = None
         here = thread is self._thread()
         if here:
@@ -407,6 +410,8 @@ class Coroutines:
     def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
         """Say to which scope each object belongs that was made and not started, as far as it can be told."""
         with self._births.asking:
+            while self._dead:
+                self._gone(self._dead.popleft())
             left = self._left
             candidates = self._births.taken()
             driven: set[int] = set()
@@ -424,6 +429,17 @@ class Coroutines:
                 if id(work) not in driven:
                     self._judge(when, work, frame, thread, lost)
             self._looked = left
+
+    def _gone(self, made: _Made) -> None:
+        """An object is no more. Its frame may be another's by now, which another thread may be about to remember."""
+        if not self._births.asking.acquire(blocking=False):
+            self._dead.append(made)
+            return
+        try:
+            if self.made.get(made.frame) is made:
+                del self.made[made.frame]
+        finally:
+            self._births.asking.release()
 
     def _judge(
         self,
@@ -466,7 +482,7 @@ class Coroutines:
             opening = opening if sure else None
         known = self._known(frame)
         if known is None:
-            made = self.made[id(frame)] = _Made(work, frame, opening, when, self.made)
+            made = self.made[id(frame)] = _Made(work, frame, opening, when, self._gone)
             self.idle = 0
             self._found()
         elif isinstance(known[0], _Made) and opening is not None and known[0].opening is opening:

@@ -13,7 +13,7 @@ from typing import Any
 from attribkit import faults
 from attribkit.calls import Reply
 from attribkit.gateways.jobs import Creator
-from attribkit.instrumentation.clients.jobs import LATER, NOBODY, PART, BatchLine, JobBook, Kept
+from attribkit.instrumentation.clients.jobs import LATER, NOBODY, PART, BatchLine, JobBook, Kept, facts_of
 from attribkit.instrumentation.clients.parsed import of_parsed
 from attribkit.pipeline import Operation, Pipeline
 
@@ -21,13 +21,6 @@ __all__ = ["MessageBatches"]
 
 _BATCH = re.compile(r"/messages/batches/([^/?]+)")
 _STATUS = {"errored": "error", "canceled": "cancelled", "expired": "error"}
-
-
-def _facts(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    found = getattr(value, "__dict__", None)
-    return found if isinstance(found, dict) else {}
 
 
 class MessageBatches(JobBook):
@@ -56,9 +49,9 @@ class MessageBatches(JobBook):
                 if not hasattr(result.http_response, "_content"):
                     return
                 result = result.parse()
-            listed = _facts(result).get("data")
+            listed = facts_of(result).get("data")
             for one in listed if isinstance(listed, list) else (result,):
-                facts = _facts(one)
+                facts = facts_of(one)
                 identity, created = facts.get("id"), facts.get("created_at")
                 if facts.get("type") == "message_batch" and isinstance(identity, str):
                     if isinstance(created, datetime):
@@ -71,7 +64,7 @@ class MessageBatches(JobBook):
     def take(self, operation: Operation, batch: str, item: Any) -> None:
         """Charge one line of a batch's results."""
         try:
-            line = _line(_facts(item))
+            line = _line(facts_of(item))
             created = self._created_s.get(batch, 0)
             self.charge_line(operation.call, self.creator_of(batch) or NOBODY, "messages", batch, created, line)
         except Exception as fault:
@@ -113,10 +106,10 @@ def _results_of(decoder: Any) -> tuple[Operation, str] | None:
 
 
 def _line(facts: Mapping[str, Any]) -> BatchLine:
-    key, result = str(facts.get("custom_id")), _facts(facts.get("result"))
+    key, result = str(facts.get("custom_id")), facts_of(facts.get("result"))
     kind = result.get("type")
     if kind == "succeeded":
         return BatchLine(key, of_parsed(result.get("message")))
-    word = _facts(_facts(_facts(result.get("error")).get("error"))).get("type")
+    word = facts_of(facts_of(facts_of(result.get("error")).get("error"))).get("type")
     error = word[:64] if isinstance(word, str) else str(kind)[:64]
     return BatchLine(key, Reply(), _STATUS.get(str(kind), "error"), error)  # type: ignore[arg-type]

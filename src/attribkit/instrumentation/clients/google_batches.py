@@ -16,7 +16,7 @@ import orjson
 from attribkit import faults
 from attribkit.calls import LLMCall, Reply
 from attribkit.gateways.jobs import Creator
-from attribkit.instrumentation.clients.jobs import LATER, NOBODY, PART, BatchLine, JobBook, Kept
+from attribkit.instrumentation.clients.jobs import LATER, NOBODY, PART, BatchLine, JobBook, Kept, json_lines
 from attribkit.pipeline import Operation, Pipeline
 
 __all__ = ["GeminiBatches"]
@@ -67,13 +67,8 @@ class GeminiBatches(JobBook):
         if known is None or not isinstance(content, bytes):
             return
         try:
-            for number, text in enumerate(content.splitlines()):
-                try:
-                    facts = orjson.loads(text)
-                except ValueError:
-                    continue
-                if isinstance(facts, dict):
-                    self._take(known, str(facts.get("key") or number), facts)
+            for number, facts in json_lines(content):
+                self._take(known, str(facts.get("key") or number), facts)
         except Exception as fault:
             faults.note("google-genai.batches", fault)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+
+import orjson
 
 from attribkit import faults
 from attribkit.attribution import Attribution
@@ -17,7 +19,19 @@ from attribkit.calls import CallStatus, LLMCall, Reply
 from attribkit.gateways.jobs import Creator, creator_in, creator_text
 from attribkit.pipeline import Operation, Pipeline
 
-__all__ = ["LATER", "NOBODY", "PART", "BatchLine", "JobBook", "Kept", "charge_id", "seconds_in"]
+__all__ = [
+    "LATER",
+    "NOBODY",
+    "PART",
+    "BatchLine",
+    "JobBook",
+    "Kept",
+    "about",
+    "charge_id",
+    "facts_of",
+    "json_lines",
+    "seconds_in",
+]
 
 _KEPT = 4096
 LATER = {
@@ -44,6 +58,25 @@ def charge_id(kind: str, identity: str, created_s: int) -> str:
     digest = hashlib.sha256(f"{kind}\n{identity}\n{created_s}".encode("utf-8", "surrogatepass")).digest()
     stamp = (created_s * 1000).to_bytes(6, "big")
     return (stamp + bytes((0x70 | digest[0] & 0x0F, digest[1], 0x80 | digest[2] & 0x3F)) + digest[3:10]).hex()
+
+
+def facts_of(value: Any) -> Mapping[str, Any]:
+    """Return the fields of a JSON object, or of an SDK's model of one; {} for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    found = getattr(value, "__dict__", None)
+    return found if isinstance(found, dict) else {}
+
+
+def json_lines(content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON objects of a file of lines, each with the number of its line, from 0. Other lines are left out."""
+    for number, text in enumerate(content.splitlines()):
+        try:
+            facts = orjson.loads(text)
+        except ValueError:
+            continue
+        if isinstance(facts, dict):
+            yield number, facts
 
 
 def seconds_in(facts: Mapping[str, Any], key: str) -> int:

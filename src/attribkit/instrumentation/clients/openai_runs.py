@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
-
 from attribkit import faults
 from attribkit.calls import CallStatus, Reply
 from attribkit.gateways.jobs import Creator, job_metadata, read_creator
@@ -24,6 +22,8 @@ from attribkit.instrumentation.clients.jobs import (
     Kept,
     about,
     charge_id,
+    facts_of,
+    json_lines,
     seconds_in,
 )
 from attribkit.instrumentation.clients.openai_replies import StreamItems
@@ -45,13 +45,6 @@ _LINE_APIS = {
     "/v1/images/generations": "images",
     "/v1/images/edits": "images",
 }
-
-
-def _facts(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    found = getattr(value, "__dict__", None)
-    return found if isinstance(found, dict) else {}
 
 
 class Jobs(JobBook):
@@ -102,7 +95,7 @@ class Jobs(JobBook):
             if file is not None:
                 self._read_output(file[1], getattr(result, "content", None) or _content(result))
                 return
-            facts = _facts(result)
+            facts = facts_of(result)
             listed = facts.get("data")
             for one in listed if isinstance(listed, list) else (result,):
                 self.seen(operation, one)
@@ -111,7 +104,7 @@ class Jobs(JobBook):
 
     def seen(self, operation: Operation, job: Any) -> None:
         """Look at a job as it is now: remember who created it, and charge it when it has ended."""
-        facts = _facts(job)
+        facts = facts_of(job)
         kind, identity = facts.get("object"), facts.get("id")
         if kind not in _KINDS or not isinstance(identity, str):
             return
@@ -138,13 +131,6 @@ class Jobs(JobBook):
         else:
             self._end(operation, creator or NOBODY, _KINDS[kind], identity, facts, job)
 
-    def _first(self, call_id: str) -> bool:
-        with self._lock:
-            if call_id in self._charged:
-                return False
-            self._charged.keep(call_id, None)
-            return True
-
     def _end(
         self, operation: Operation, creator: Creator, api: str, identity: str, facts: Mapping[str, Any], job: Any
     ) -> None:
@@ -159,8 +145,8 @@ class Jobs(JobBook):
         status: CallStatus = "ok" if state in ("completed", "incomplete") else "error"
         error = facts.get("last_error") or facts.get("error")
         word = None if state == "completed" else str(state)
-        if state == "failed" and isinstance(_facts(error).get("code"), str):
-            word = f"failed: {_facts(error)['code']}"[:64]
+        if state == "failed" and isinstance(facts_of(error).get("code"), str):
+            word = f"failed: {facts_of(error)['code']}"[:64]
         if state == "cancelled":
             status = "cancelled"
         reply = of_parsed(job)._replace(problem=f"the {api[:-1]} {_said(str(state))} and states no usage")
@@ -184,13 +170,8 @@ class Jobs(JobBook):
             return
         call, creator, batch, created, endpoint = known
         api = _LINE_APIS.get(endpoint, "chat") if isinstance(endpoint, str) else "chat"
-        for number, text in enumerate(content.splitlines()):
-            try:
-                facts = orjson.loads(text)
-            except ValueError:
-                continue
-            if isinstance(facts, dict):
-                self.charge_line(call, creator, api, batch, created, _line(facts, number), file_id)
+        for number, facts in json_lines(content):
+            self.charge_line(call, creator, api, batch, created, _line(facts, number), file_id)
 
 
 def _line(facts: dict[str, Any], number: int) -> BatchLine:
@@ -224,10 +205,10 @@ class JobItems(StreamItems):
 
     def sift(self, operation: Operation) -> Callable[[Any], bool] | None:
         def take(item: Any) -> bool:
-            facts = _facts(item)
+            facts = facts_of(item)
             for key in ("response", "data"):
                 inner = facts.get(key)
-                if inner is not None and _facts(inner).get("object") in _KINDS:
+                if inner is not None and facts_of(inner).get("object") in _KINDS:
                     try:
                         self._jobs.seen(operation, inner)
                     except Exception as fault:

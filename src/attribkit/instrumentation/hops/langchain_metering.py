@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 from attribkit import context, faults
@@ -70,6 +71,34 @@ def _cache_in_use(model: Any) -> bool:
 def _run_metadata(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
     manager = kwargs.get("run_manager") or (args[2] if len(args) > 2 else None)
     return getattr(manager, "metadata", None)
+
+
+def _failed(inner: Scope, error: BaseException) -> None:
+    meter = inner.operation
+    assert type(meter) is Meter
+    if meter.operation is not None:
+        meter.operation.fail(error)
+
+
+class _InMeter:
+    """Puts a run's scope in force for the length of a block; a block that raises fails the run."""
+
+    __slots__ = ("_scope", "_token")
+
+    def __init__(self, inner: Scope) -> None:
+        self._scope = inner
+
+    def __enter__(self) -> None:
+        self._token = enter(self._scope)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None:
+                _failed(self._scope, error)
+        finally:
+            leave(self._token, self._scope)
 
 
 class _Metering:
@@ -139,55 +168,6 @@ class _Metering:
         operation = Operation(self._pipeline, call, there.attribution, there.hop, self._pipeline.target(call.url))
         operation.finish_free(CACHED, reply)
 
-    def _failed(self, inner: Scope, error: BaseException) -> None:
-        meter = inner.operation
-        assert type(meter) is Meter
-        if meter.operation is not None:
-            meter.operation.fail(error)
-
-    def _run(
-        self,
-        wrapped: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        model: Any,
-        inner: Scope,
-        facts: Callable[[], Any],
-        reply: Callable[[Any], Reply],
-    ) -> Any:
-        """Run a model in its metered scope, and make its row where nobody below has."""
-        token = enter(inner)
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(inner, error)
-            raise
-        finally:
-            leave(token, inner)
-        self._done(inner, model, facts, lambda: reply(result))
-        return result
-
-    async def _arun(
-        self,
-        wrapped: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        model: Any,
-        inner: Scope,
-        facts: Callable[[], Any],
-        reply: Callable[[Any], Reply],
-    ) -> Any:
-        token = enter(inner)
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            self._failed(inner, error)
-            raise
-        finally:
-            leave(token, inner)
-        self._done(inner, model, facts, lambda: reply(result))
-        return result
-
     # -- chat models --------------------------------------------------------------------------------------------------
 
     def generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -199,7 +179,10 @@ class _Metering:
                 return wrapped(*args, **kwargs)
         facts = call_of_model(instance, args, kwargs)
         inner = self._start(instance, there or in_force(), facts, stream=False)
-        return self._run(wrapped, args, kwargs, instance, inner, facts, of_result)
+        with _InMeter(inner):
+            result = wrapped(*args, **kwargs)
+        self._done(inner, instance, facts, lambda: of_result(result))
+        return result
 
     async def agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         there = completed(_run_metadata(args, kwargs))
@@ -210,19 +193,28 @@ class _Metering:
                 return await wrapped(*args, **kwargs)
         facts = call_of_model(instance, args, kwargs)
         inner = await self._astart(instance, there or in_force(), facts, stream=False)
-        return await self._arun(wrapped, args, kwargs, instance, inner, facts, of_result)
+        with _InMeter(inner):
+            result = await wrapped(*args, **kwargs)
+        self._done(inner, instance, facts, lambda: of_result(result))
+        return result
 
     # -- text models --------------------------------------------------------------------------------------------------
 
     def llm_generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = call_of_llm(instance, args, kwargs)
         inner = self._start(instance, self._of_managers(args, kwargs), facts, stream=False)
-        return self._run(wrapped, args, kwargs, instance, inner, facts, of_llm_result)
+        with _InMeter(inner):
+            result = wrapped(*args, **kwargs)
+        self._done(inner, instance, facts, lambda: of_llm_result(result))
+        return result
 
     async def llm_agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = call_of_llm(instance, args, kwargs)
         inner = await self._astart(instance, self._of_managers(args, kwargs), facts, stream=False)
-        return await self._arun(wrapped, args, kwargs, instance, inner, facts, of_llm_result)
+        with _InMeter(inner):
+            result = await wrapped(*args, **kwargs)
+        self._done(inner, instance, facts, lambda: of_llm_result(result))
+        return result
 
     def _of_managers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
         managers = kwargs.get("run_managers") or (args[2] if len(args) > 2 else None)
@@ -286,7 +278,7 @@ class _Metering:
             self._cut(inner, tally)
             raise
         except BaseException as error:
-            self._failed(inner, error)
+            _failed(inner, error)
             raise
         if not tally.ended:
             self._drained(inner, model, facts, tally)
@@ -311,7 +303,7 @@ class _Metering:
             await items.aclose()  # type: ignore[attr-defined]
             raise
         except BaseException as error:
-            self._failed(inner, error)
+            _failed(inner, error)
             raise
         if not tally.ended:
             self._drained(inner, model, facts, tally)

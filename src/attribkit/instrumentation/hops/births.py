@@ -28,6 +28,7 @@ When = tuple[int, int]
 NEVER: When = (0, 0)
 
 _DEFERRALS = 10
+"""Looks through the older generations that a process may owe itself."""
 _ROOM = 64
 """Allocations that looking for objects may take."""
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
@@ -265,13 +266,12 @@ class Births:
 
     def _collected(self, generation: int) -> None:
         """Note the work that a garbage collection has moved into a generation."""
-        passed = self._passed
-        if passed is not None:
-            if passed[0] < generation:  # what had gone into a younger one has moved on
-                self._passed = generation, passed[1]
-        elif self._passing is not None:
-            self._passed = generation, self._passing
-        if self._passing is not None:
+        passed, passing = self._passed, self._passing
+        if passed is None and passing is not None:
+            self._passed = generation, passing
+        elif passed is not None and passed[0] < generation:  # what had gone into a younger one has moved on
+            self._passed = generation, passed[1]
+        if passing is not None:
             self._passing = None
             return
         kinds = self._types

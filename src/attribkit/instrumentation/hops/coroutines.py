@@ -110,7 +110,7 @@ class _Body:
 class _Made:
     """An object that was made in a scope and is started in another, or may be."""
 
-    __slots__ = ("frame", "kept", "line", "opening", "recorded", "scope", "sure", "work")
+    __slots__ = ("frame", "kept", "line", "opening", "recorded", "scope", "work")
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Made:
         self.opening = opening
         """The one in which it was made, or may have been; None: any that was open then."""
         self.scope: Scope | None = None
-        self.sure = False
+        """Its own, where that is sure."""
         self.recorded = when[1]
         """`context.opened_so_far()` when it was made: a scope with a greater number was not open then."""
         self.kept = False
@@ -139,7 +139,6 @@ class _Made:
         """It was made in `opening` for sure."""
         own = opening.scope
         self.scope = Scope(own.attribution, "carried", None, None, own.since)
-        self.sure = True
         self.opening = None
 
 
@@ -260,7 +259,7 @@ class Coroutines:
             thread.suspended += 1
             self._suspended += 1
         if alone:
-            if len(self._fresh) == 1 and not self._suspended and self._left == self._looked:
+            if len(self._fresh) == 1 and not self._is_unsure():
                 self._births.skip(opening)  # whatever there is was made in no scope
                 if opening.outside:
                     self._alone = opening
@@ -276,7 +275,11 @@ class Coroutines:
 
     def _is_open(self) -> bool:
         """Return whether any scope is, or has been since it was looked at what was made."""
-        return bool(self._fresh) or self._suspended > 0 or self._left != self._looked  # a scope goes from left to right
+        return bool(self._fresh) or self._is_unsure()  # in this order: a scope is fresh, suspended, and then left
+
+    def _is_unsure(self) -> bool:
+        """Return whether any scope is suspended, or was when it closed and nobody has looked since."""
+        return self._suspended > 0 or self._left != self._looked
 
     def _number(self) -> int:
         """Return a number that no other open scope has and that the stack can hold, 0 when there is none."""
@@ -307,18 +310,9 @@ class Coroutines:
                 faults.note("coroutines.suspend", error)
 
     def _suspend(self, thread: _Thread) -> None:
-        """From now on other tasks run while the scopes of a thread are open."""
+        """From now on other tasks run while the scopes of a thread are open: what is made cannot be told apart."""
         lost = tuple(thread.fresh)
         self._sort(thread, lost=lost)
-        self._lose(thread)
-        for opening in lost:
-            self._free_number(opening)
-        if _get_depth() in _OURS:
-            _set_depth(0)
-
-    def _lose(self, thread: _Thread) -> None:
-        """From now on it cannot be told what is made in the scopes of a thread that are open."""
-        lost = thread.fresh
         thread.fresh = []
         thread.suspended += len(lost)
         self._suspended += len(lost)  # before they cease to be fresh: another thread may ask in between
@@ -326,6 +320,9 @@ class Coroutines:
             opening.fresh = False
             opening.task = None
             self._fresh.pop(id(opening), None)
+            self._free_number(opening)
+        if _get_depth() in _OURS:
+            _set_depth(0)
 
     def _free_number(self, opening: _Opening) -> None:
         if opening.depth:
@@ -385,11 +382,11 @@ class Coroutines:
         return self._scopes, context.opened_so_far()
 
     def _watched(self) -> Watch:
-        """Say what to look for when a garbage collection starts in this thread."""
+        """Say what to look for when a garbage collection starts in this thread, and take the occasion to `_rest`."""
         looped = _running_loop() is not None
         if looped:
             self._rest()
-        if self._suspended or self._left != self._looked:
+        if self._is_unsure():
             return "work"
         fresh = len(self._fresh)
         if not fresh:
@@ -442,12 +439,7 @@ class Coroutines:
             self._births.asking.release()
 
     def _judge(
-        self,
-        when: When,
-        work: Any,
-        frame: types.FrameType,
-        thread: _Thread,
-        lost: tuple[_Opening, ...],
+        self, when: When, work: Any, frame: types.FrameType, thread: _Thread, lost: tuple[_Opening, ...]
     ) -> None:
         """Remember where an object was made, unless no scope was open there. It is looked at again where a later
         moment may tell."""
@@ -471,7 +463,7 @@ class Coroutines:
             ):
                 opening, sure, later = None, False, False
         elif coroutine and not (frames and self._foreign):
-            if not (self._resting or self._suspended or self._left != self._looked):
+            if not (self._resting or self._is_unsure()):
                 return  # made in no scope of ours
             opening, sure = None, False
         else:

@@ -31,10 +31,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from attribkit.attribution import Attribution
-from attribkit.budgets import guard as guards
+from attribkit.budgets import account
 from attribkit.budgets.guard import BudgetGuard
 from attribkit.budgets.open import place_of
 from attribkit.budgets.policy import Budget
+from attribkit.budgets.reservations import Worst
 from attribkit.errors import BudgetExceeded
 
 STORES = ("memory", "sqlite", "redis", "postgresql")
@@ -42,13 +43,13 @@ WORST = 5 * 10**9
 """Pico-dollars that each call reserves; it costs between nothing and all of them."""
 
 
-_WORST = guards.Worst(WORST, 100)
+_WORST = Worst(WORST, 100)
 _BLOCK = 16
 """Calls that are measured together, so that reading the clock does not count."""
 
 
 class Bounds:
-    def worst_case(self, call: Any, who: Any = None, **_: Any) -> guards.Worst:
+    def worst_case(self, call: Any, who: Any = None, **_: Any) -> Worst:
         return _WORST
 
     def learn(self, call: Any, size: int, input_tokens: int, output_tokens: int) -> None:
@@ -254,8 +255,8 @@ def cost(name: str, url: str, *, near: bool, count: int) -> dict[str, Any]:
     """Measure reserve and settle of one thread, far from the limit and where each is decided at the store."""
     guard = made(url, Budget("far" if not near else "near", limit="9000000", window="total"))
     call, who, usd = Call(), Attribution.of({"tenant_id": "acme", "workflow": "w"}), Decimal("0.001")
-    shares = guards._SHARE_CALLS
-    guards._SHARE_CALLS = 0 if near else shares
+    shares = account._SHARE_CALLS
+    account._SHARE_CALLS = 0 if near else shares
     reserve = settle = 0.0
     wall = []
     try:
@@ -275,7 +276,7 @@ def cost(name: str, url: str, *, near: bool, count: int) -> dict[str, Any]:
             wall.append(time.perf_counter() - begun)
         guard.flush()
     finally:
-        guards._SHARE_CALLS = shares
+        account._SHARE_CALLS = shares
         guard.close()
     wall.sort()
     calls = count // _BLOCK * _BLOCK
@@ -312,7 +313,7 @@ def many(name: str, url: str, count: int) -> dict[str, Any]:
         rounds.append((time.perf_counter() - begun) / count * 1e6)
     guard.flush()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    store = place_of(url).open() if name != "memory" else guard._store
+    store = place_of(url).open() if name != "memory" else guard._account.store
     counted = sum(one.state.spent == 2 * 10**9 for one in store.balances())
     guard.close()
     return {

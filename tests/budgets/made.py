@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from attribkit.attribution import Attribution
-from attribkit.budgets.guard import BudgetGuard, Worst
+from attribkit.budgets.guard import BudgetGuard
 from attribkit.budgets.policy import Budget
+from attribkit.budgets.reservations import Worst
 from attribkit.calls import LLMCall
 from attribkit.money import to_pico
 

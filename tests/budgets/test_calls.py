@@ -177,7 +177,7 @@ def held_meanwhile(url: str, stream: Any) -> list[int]:
             runtime = active()
             assert runtime is not None and runtime.guard is not None
             until = time.monotonic() + 5
-            while runtime.guard._growing and time.monotonic() < until:
+            while runtime.guard._growth._due and time.monotonic() < until:
                 time.sleep(0.005)
             store = place_of(url).open()
             held.append(sum(one.state.reserved for one in store.balances()))

@@ -13,8 +13,8 @@ import pytest
 from budgets.made import ACME, call, guard, spend
 
 from attribkit.attribution import Attribution
-from attribkit.budgets import guard as guards
 from attribkit.budgets.policy import Budget
+from attribkit.budgets.reservations import WAIT
 from attribkit.errors import BudgetExceeded, BudgetStoreDown
 from attribkit.usage.model import Usage
 
@@ -173,15 +173,15 @@ def test_a_limit_lowered_below_what_is_spent_refuses_and_a_raised_one_lets_go(st
     at = guard(store, Budget("b", limit="10"))
     spend(at, "8")
     store.define(Budget("b", limit="5").as_dict(), "set")
-    at._refresh(store)
+    at._plans.refresh(store)
     with pytest.raises(BudgetExceeded) as refused:
         spend(at, "0.1")
     assert (refused.value.limit, refused.value.spent) == (5, 8)
     store.define(Budget("b", limit="20").as_dict(), "set")
-    at._refresh(store)
+    at._plans.refresh(store)
     spend(at, "12")
     store.define({"name": "b", "limit": "0"}, "removed")
-    at._refresh(store)
+    at._plans.refresh(store)
     spend(at, "12")
     at.close()
 
@@ -293,7 +293,7 @@ def test_a_queued_call_goes_when_there_is_room_and_is_refused_when_there_is_none
     queue = [{"action": "queue", "seconds": 0.3, "waiting": 1}]
     at = guard(store, Budget("b", limit="10", thresholds=queue))
     held = at.reserve(call("10"), ACME, "")
-    assert at.reserve(call("1"), ACME, "", wait=False) is guards.WAIT
+    assert at.reserve(call("1"), ACME, "", wait=False) is WAIT
     with pytest.raises(BudgetExceeded):
         at.reserve(call("1"), ACME, "")
     timer = threading.Timer(0.05, at.release, (held,))
@@ -427,7 +427,7 @@ def test_a_burst_of_refused_calls_asks_the_store_for_some_of_them_only(store: An
     at = guard(store, Budget("b", limit="1", window="total"))
     spend(at, "1")
     asked, exchange = [], store.exchange
-    at._store.exchange = lambda *some, **more: (asked.append(1), exchange(*some, **more))[1]
+    at._account.store.exchange = lambda *some, **more: (asked.append(1), exchange(*some, **more))[1]
     begun = time.monotonic()
     for _ in range(1000):
         with pytest.raises(BudgetExceeded) as refused:
@@ -501,8 +501,8 @@ def test_counters_that_are_not_used_are_forgotten_and_begin_anew_where_they_were
     for number in range(100):
         spend(at, "1", who=Attribution.of({"tenant_id": str(number)}))
     clock[0] += 120
-    at._prune(at._store)
-    assert not at._locals
+    at._account.forget_unused(at._account.store, at._plans.forget)
+    assert not at._account.locals
     first = Attribution.of({"tenant_id": "0"})
     spend(at, "9", who=first)
     with pytest.raises(BudgetExceeded):

@@ -54,7 +54,9 @@ class Books(RuleBasedStateMachine):
             now=lambda: self.clock[0],
             journals=self.folder.name,
         )
-        at._sweep = lambda store, now: False  # who is dead is told by the model: all of them are this one process
+        at._admission.sweep = lambda store, now: (
+            False
+        )  # who is dead is told by the model: all of them are this one process
         self.alive.append(at)
 
     def keys(self, tenant: str) -> list[Any]:
@@ -108,12 +110,12 @@ class Books(RuleBasedStateMachine):
     def spend_and_crash_before_the_store_knows(self, which: int, part: float) -> None:
         at, held, amount, keys = self.open[which % len(self.open)]
         actual = int(amount * part)
-        exchange, at._store.exchange = at._store.exchange, _gone
+        exchange, at._account.store.exchange = at._account.store.exchange, _gone
         faults: list[Any] = []
-        at._down = faults.append
+        at._account.down = faults.append
         self.open.pop(which % len(self.open))
         at.settle(held, Decimal(actual).scaleb(-12))
-        at._store.exchange = exchange
+        at._account.store.exchange = exchange
         for key in keys:
             self.spent[key] = self.spent.get(key, 0) + actual
         self.crash(self.alive.index(at))
@@ -124,11 +126,11 @@ class Books(RuleBasedStateMachine):
         at = self.alive.pop(process)
         self.open = [one for one in self.open if one[0] is not at]
         at._closed = True
-        if at._store is not None:
-            path = holders.journal_path(self.folder.name, at._holder)
-            counters = [hold.counter for hold in self.store.holds(at._holder)]
-            self.store.bury(at._holder, holders.read_journal(path, counters), self.clock[0])
-            at._journal.close(remove=True)
+        if at._account.store is not None:
+            path = holders.journal_path(self.folder.name, at._account.holder)
+            counters = [hold.counter for hold in self.store.holds(at._account.holder)]
+            self.store.bury(at._account.holder, holders.read_journal(path, counters), self.clock[0])
+            at._account.journal.close(remove=True)
         self.start()
 
     @rule(seconds=st.integers(-2 * DAY, 2 * DAY))
@@ -138,8 +140,9 @@ class Books(RuleBasedStateMachine):
     @rule(process=st.integers(0, 2))
     def unused_counters_are_forgotten(self, process: int) -> None:
         at = self.alive[process]
-        if at._store is not None:
-            at._prune(at._store)
+        if at._account.store is not None:
+            at._plans.forget_ended()
+            at._account.forget_unused(at._account.store, at._plans.forget)
 
     @rule(process=st.integers(0, 2))
     def it_is_flushed(self, process: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from attribkit.attribution import Attribution
-from attribkit.budgets.guard import Worst
+from attribkit.budgets.reservations import Worst
 from attribkit.calls import LLMCall
 from attribkit.money import to_pico
 

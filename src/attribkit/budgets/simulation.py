@@ -8,10 +8,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from attribkit.attribution import Attribution
-from attribkit.budgets.guard import BudgetGuard, Reservation, Worst
+from attribkit.budgets.guard import BudgetGuard
 from attribkit.budgets.memory import MemoryStore
 from attribkit.budgets.notices import Notice
 from attribkit.budgets.policy import Budget
+from attribkit.budgets.reservations import Reservation, Worst
 from attribkit.calls import LLMCall
 from attribkit.errors import BudgetExceeded
 from attribkit.money import from_pico

@@ -1,0 +1,323 @@
+"""What this process has at the store: taken for calls, owed for calls that are over, lent for calls to come.
+
+What a process holds of a counter it took from the store before. Far from the limit it takes a share for calls to come,
+so that most calls are decided in the process; near it each call is decided at the store. A share that is not used up
+goes back within a tenth of a second, and nobody is refused while shares are out.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attribkit.budgets.journal import Journal
+from attribkit.budgets.matching import Limit
+from attribkit.budgets.notices import Teller
+from attribkit.budgets.reservations import UNITS, Local, Reservation
+from attribkit.budgets.store import Answer, Move, Store
+from attribkit.errors import BudgetStoreBusy, BudgetStoreDown
+from attribkit.ids import new_id
+
+__all__ = ["SHARE_SECONDS", "Account"]
+
+SHARE_SECONDS = 0.1
+"""How long a local share stays out."""
+_SHARE_CALLS = 32
+_DOWN_SECONDS = 1.0
+"""For so long a store that did not answer is not asked again."""
+_AT_ONCE = 64
+"""Counters in one exchange."""
+_UNUSED_SECONDS = 60.0
+
+
+class Account:
+    """The counters that this process holds something in. A forked child has an account of its own."""
+
+    def __init__(self, *, keep: bool, now: Callable[[], float], teller: Teller) -> None:
+        self._keep, self._now, self._teller = keep, now, teller
+        self.lock = threading.Lock()
+        self.holder = new_id()
+        self.store: Store | None = None
+        self.journal: Journal | None = None
+        self.locals: dict[str, Local] = {}
+        self.lending: dict[str, Local] = {}
+        self.owing: dict[str, Local] = {}
+        self.wake = threading.Event()
+        """Set when there is something to do for the thread that keeps the account."""
+        self.down_until = 0.0
+
+    def local(self, limit: Limit) -> Local:
+        """Return what is here of a counter. Under the lock."""
+        local = self.locals.get(limit.counter.id)
+        if local is None:
+            local = self.locals[limit.counter.id] = Local(limit)
+        elif local.limit != limit:
+            local.limit = limit
+            local.quiet = not (limit.budget.thresholds or local.outgrown)
+        return local
+
+    def at_once(self) -> Store | None:
+        """Return the store where it answers at once, and where no thread keeps the account; None while it is down."""
+        store = self.store
+        if store is None or not (store.direct or not self._keep) or self._now() < self.down_until:
+            return None
+        return store
+
+    def down(self, error: Exception) -> None:
+        """Take note that the store did not answer."""
+        if not isinstance(error, BudgetStoreBusy):
+            self.down_until = self._now() + _DOWN_SECONDS
+        self._teller.down(error)
+
+    # -- taking -------------------------------------------------------------------------------------------------------
+
+    def claim(self, reservation: Reservation) -> bool:
+        """Take what is asked for out of what this process holds already, all or nothing."""
+        with self.lock:
+            if len(reservation.locals) == 1:
+                local, amount = reservation.locals[0], reservation.amounts[0]
+                if local.held - local.busy - local.owed < amount or local.dead:
+                    return False
+                local.busy += amount
+                return True
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                if local.held - local.busy - local.owed < amount or local.dead:
+                    return False
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                local.busy += amount
+        return True
+
+    def ask(
+        self, store: Store, reservation: Reservation, now: float, *, wait: bool, forced: bool = False
+    ) -> tuple[Answer | None, Local]:
+        """Ask the store once. (None, ...): all is held; else the answer that refuses, and where. What is `forced` is
+        held whatever the limits say."""
+        claimed, asked, moves, before = [], [], [], []
+        shared: tuple[Local, ...] = ()
+        with self.lock:
+            if any(local.dead for local in reservation.locals):
+                reservation.locals = tuple(self.local(local.limit) for local in reservation.locals)
+            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+                if local.held - local.busy - local.owed >= amount:
+                    local.busy += amount
+                    claimed.append((local, amount))
+                    continue
+                share = 0
+                if self._keep and now - local.used < SHARE_SECONDS and not (forced or local.sharing):
+                    share = max(0, min(amount * _SHARE_CALLS, local.limit.amount // 32))
+                    local.sharing = share > 0
+                    shared += (local,) if share else ()
+                local.used = now
+                asked.append((local, amount))
+                before.append(self._out(local))
+                moves.append(self._move(local, before[-1], amount, share))
+                if forced:
+                    moves[-1] = moves[-1]._replace(limit=-1)
+        if not moves:
+            return None, reservation.locals[0]
+        try:
+            answer = store.exchange(self.holder, moves, now, wait=wait)
+        except BaseException as error:
+            with self.lock:
+                for local, amount in claimed:
+                    local.busy -= amount
+                for (local, _), out in zip(asked, before, strict=True):
+                    self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+                for local in shared:
+                    local.sharing = False
+            raise
+        notices: list[tuple[Any, ...]] = []
+        with self.lock:
+            for local in shared:
+                local.sharing = False
+            for (local, amount), state, share in zip(asked, answer.states, answer.shares, strict=True):
+                local.flights -= 1
+                local.spent, local.reserved, local.extra = state[:3]
+                local.heard = True
+                if answer.refused < 0:
+                    local.refusals = 0
+                    local.held += amount + share
+                    local.busy += amount
+                    if share:
+                        local.lent += share
+                        local.lent_at = now
+                        self.lending[local.limit.counter.id] = local
+                self._teller.passed(local, notices)
+            if answer.refused >= 0:
+                for local, amount in claimed:
+                    local.busy -= amount
+        self._teller.say(notices)
+        if answer.refused < 0:
+            self._teller.dry(asked)
+            if self.lending and not self.wake.is_set():
+                self.wake.set()
+            return None, asked[0][0]
+        return answer, asked[answer.refused][0]
+
+    # -- giving back --------------------------------------------------------------------------------------------------
+
+    def end(self, reservation: Reservation, used: tuple[int | None, ...]) -> None:
+        """Replace what a reservation holds by what was `used` in each unit; what is not known costs what it held."""
+        if reservation.closed or reservation.account is not self:
+            return
+        direct = []
+        notices: list[tuple[Any, ...]] = []
+        with self.lock:
+            if reservation.closed:
+                return
+            reservation.closed = True
+            for place, (local, amount) in enumerate(zip(reservation.locals, reservation.amounts, strict=True)):
+                actual = used[UNITS[local.limit.budget.unit]]
+                if actual is None:
+                    actual = amount if reservation.unknown is None else reservation.unknown[place]
+                local.busy -= amount
+                if actual:
+                    local.owed += actual
+                    local.settled += actual
+                    if self.journal is not None and local.slot >= 0:
+                        self.journal.put(local.slot, local.settled)
+                    if actual > amount:
+                        local.outgrown, local.quiet = True, False
+                    if local.limit.budget.thresholds or local.outgrown:
+                        self._teller.passed(local, notices)
+                if not local.lent or local.held < local.busy + local.owed:
+                    direct.append(local)
+                    self.owing[local.limit.counter.id] = local
+                if local.queue.waiting:
+                    local.queue.stir()
+        if notices:
+            self._teller.say(notices)
+        if direct:
+            store = self.at_once()
+            if store is not None:
+                try:
+                    self.tell(store, direct, wait=not store.direct)
+                    return
+                except BudgetStoreBusy:
+                    pass
+                except BudgetStoreDown as error:
+                    self.down(error)
+            self.wake.set()
+
+    def tell(self, store: Store, locals: Sequence[Local], *, wait: bool) -> None:
+        """Tell the store what was spent, and give back what is idle."""
+        with self.lock:
+            before = []
+            moves = []
+            for local in locals:
+                self.lending.pop(local.limit.counter.id, None)
+                self.owing.pop(local.limit.counter.id, None)
+                before.append(self._out(local))
+                moves.append(self._move(local, before[-1]))
+        try:
+            answer = store.exchange(self.holder, moves, self._now(), wait=wait)
+        except BaseException as error:
+            with self.lock:
+                for local, out in zip(locals, before, strict=True):
+                    self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+            raise
+        notices: list[tuple[Any, ...]] = []
+        with self.lock:
+            for local, state in zip(locals, answer.states, strict=True):
+                local.flights -= 1
+                local.spent, local.reserved, local.extra = state[:3]
+                local.heard = True
+                if local.limit.budget.thresholds or local.outgrown:
+                    self._teller.passed(local, notices)
+        if notices:
+            self._teller.say(notices)
+
+    def tell_all(self, store: Store) -> None:
+        """Tell what is owed, and give back every share."""
+        with self.lock:
+            due = list({**self.owing, **self.lending}.values())
+        self._tell_some(store, due)
+
+    def tell_due(self, store: Store) -> None:
+        """Tell what is owed, and give back the shares that have been out for long enough."""
+        now = self._now()
+        with self.lock:
+            late = [one for one in self.lending.values() if abs(now - one.lent_at) >= SHARE_SECONDS]
+            due = list({id(one): one for one in (*self.owing.values(), *late)}.values())
+        self._tell_some(store, due)
+
+    def _tell_some(self, store: Store, due: Sequence[Local]) -> None:
+        for start in range(0, len(due), _AT_ONCE):
+            self.tell(store, due[start : start + _AT_ONCE], wait=True)
+
+    def _out(self, local: Local) -> tuple[int, int, int]:
+        """Put what is idle and what is owed on the way to the store. Under the lock."""
+        back, lent, owed = max(0, local.held - local.busy), local.lent, local.owed
+        local.held -= back
+        local.lent = local.owed = 0
+        local.flights += 1
+        return back, lent, owed
+
+    def _undo(self, local: Local, out: tuple[int, int, int], *, certain: bool) -> None:
+        back, lent, owed = out
+        local.flights -= 1
+        local.owed += owed
+        if certain:
+            local.held += back
+            local.lent += lent
+        else:  # the store may have done it all the same: count on nothing, and ask when it answers again
+            local.uncertain = True
+        self.owing[local.limit.counter.id] = local
+
+    def _move(self, local: Local, out: tuple[int, int, int], take: int = 0, share: int = 0) -> Move:
+        limit = local.limit
+        if local.slot < 0 and self.journal is not None:
+            local.slot = self.journal.slot(limit.counter.id)
+        far = max(share * 8, limit.amount // 10)
+        return Move(limit.counter, limit.amount, local.settled, out[0], out[1], take, share, far)
+
+    # -- staying at one with the store --------------------------------------------------------------------------------
+
+    def doubt(self) -> None:
+        """This process has slept for longer than its lease: another may have buried it."""
+        with self.lock:
+            for local in self.locals.values():
+                local.uncertain = True
+
+    def resync(self, store: Store) -> None:
+        """After a failure: hold at the store just what is held here, and here no more than there."""
+        with self.lock:
+            for local in [one for one in self.locals.values() if one.uncertain and not one.flights]:
+                held = next((h.held for h in store.holds(self.holder) if h.counter == local.limit.counter.id), 0)
+                if held > local.held:
+                    move = Move(local.limit.counter, -1, local.settled, held - local.held, held)
+                    store.exchange(self.holder, [move], self._now())
+                local.held = min(local.held, held)
+                local.uncertain = False
+
+    def forget_unused(self, store: Store, forgotten: Callable[[], None]) -> None:
+        """Forget counters that nobody uses, so that memory follows what is in use and not what ever was. `forgotten`
+        is called under the lock before some are."""
+        now = self._now()
+        with self.lock:
+            idle = [
+                one
+                for one in self.locals.values()
+                if now - one.used > _UNUSED_SECONDS or now >= (one.limit.counter.end or now + 1)
+            ]
+        for start in range(0, len(idle), _AT_ONCE):
+            with self.lock:  # nobody may begin anew with a counter while the store forgets what it had
+                some = [
+                    one
+                    for one in idle[start : start + _AT_ONCE]
+                    if not (one.held or one.busy or one.owed or one.flights or one.uncertain)
+                ]
+                moves = [Move(one.limit.counter, -1, one.settled, forget=True) for one in some]
+                if not moves:
+                    continue
+                try:
+                    store.exchange(self.holder, moves, now, wait=False)
+                except BudgetStoreBusy:
+                    return
+                forgotten()
+                for local in some:
+                    local.dead = True
+                    del self.locals[local.limit.counter.id]
+                    if local.slot >= 0 and self.journal is not None:
+                        self.journal.drop(local.slot)

@@ -1,0 +1,141 @@
+"""Asking the store for one call until it is held or refused: it may wait for shares to come back, and in a queue."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+
+from attribkit.attribution import Attribution
+from attribkit.budgets import holders
+from attribkit.budgets.account import Account
+from attribkit.budgets.matching import Limit, counters_of
+from attribkit.budgets.notices import refusal
+from attribkit.budgets.reservations import WAIT, Local, Plan, Reservation, Wait
+from attribkit.budgets.store import Store
+from attribkit.errors import BudgetExceeded, BudgetStoreBusy, BudgetStoreDown
+
+__all__ = ["Admission"]
+
+_ASK_AGAIN = 0.02
+"""How often a process asks again for the calls that wait for room."""
+_IN_A_ROW, _REFUSED_SECONDS = 8, 0.02
+"""After so many refusals in a row calls are refused for so long without asking the store."""
+_SHARE_PATIENCE = 1.0
+"""How long a call that would be refused waits for shares to come back."""
+_SWEEP_SECONDS = 0.1
+
+
+class Admission:
+    """Decides at the store what this process cannot decide by itself."""
+
+    def __init__(self, account: Account, *, journals: str | None, now: Callable[[], float]) -> None:
+        self._account, self._journals, self._now = account, journals, now
+        self._lock = threading.Lock()
+        self._queued = 0
+        self._swept = 0.0
+
+    def take(self, plan: Plan, reservation: Reservation, now: float, wait: bool) -> BudgetExceeded | Wait | None:
+        """Take from the store what is asked for. None: it is held."""
+        account = self._account
+        store = account.store
+        if store is None or now < account.down_until:
+            return _without_store(reservation)
+        if plan.queue is None:
+            full = _known_full(reservation)
+            if full is not None:
+                return refusal(full, reservation.operation_id)
+        if not store.direct and not wait:
+            return WAIT
+        patience = time.monotonic() + _SHARE_PATIENCE
+        queued_until = 0.0
+        queue = place = None
+        try:
+            while True:
+                answer, local = account.ask(store, reservation, now, wait=wait)
+                if answer is None:
+                    return None
+                state = answer.states[answer.refused]
+                if state.reserved and self.sweep(store, now):
+                    continue
+                tick = time.monotonic()
+                # A share may come back; what is spent does not.
+                left = local.limit.amount + state.extra - state.spent
+                lent = state.lent > 0 and left >= reservation.amount_of(local) and tick < patience
+                if not lent and plan.queue is not None and not queued_until:
+                    with self._lock:
+                        if self._queued >= plan.queue.waiting:
+                            return refusal(local, reservation.operation_id, state)
+                        if not wait:
+                            return WAIT
+                        self._queued += 1
+                    queued_until = tick + plan.queue.seconds
+                if not lent and tick >= queued_until:
+                    if left < reservation.amount_of(local):
+                        local.refusals += 1
+                        local.refused_at = tick
+                    return refusal(local, reservation.operation_id, state)
+                if not wait:
+                    return WAIT
+                if queue is None:
+                    queue = local.queue
+                    place = queue.join()
+                assert place is not None
+                queue.wait(place, _ASK_AGAIN, max(patience if lent else 0.0, queued_until))
+                now = self._now()
+                if now >= plan.until:  # the window that was full has ended while the call waited
+                    with account.lock:
+                        reservation.locals = tuple(account.local(limit) for limit in _again(reservation, now))
+        except BudgetStoreBusy:
+            return _without_store(reservation) if wait else WAIT
+        except BudgetStoreDown as error:
+            account.down(error)
+            return _without_store(reservation)
+        finally:
+            if queue is not None and place is not None:
+                queue.leave(place)
+            if queued_until:
+                with self._lock:
+                    self._queued -= 1
+
+    def sweep(self, store: Store, now: float) -> bool:
+        """Bury processes that have died. True when one of them held something."""
+        tick = time.monotonic()
+        if tick - self._swept < _SWEEP_SECONDS:
+            return False
+        self._swept = tick
+        return holders.bury_dead(store, self._account.holder, self._journals, now) > 0
+
+
+def _known_full(reservation: Reservation) -> Local | None:
+    """Return a counter that has just refused several calls in a row because all of it is spent: in a burst of refused
+    calls the store is asked for a part of them only."""
+    for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+        spent = 0 <= local.limit.amount < local.spent + amount - local.extra
+        recently = local.refusals >= _IN_A_ROW and time.monotonic() - local.refused_at < _REFUSED_SECONDS
+        if recently and spent and amount:
+            return local
+    return None
+
+
+def _again(reservation: Reservation, now: float) -> list[Limit]:
+    """Return the limits of a reservation in the windows of now."""
+    found = []
+    for local in reservation.locals:
+        limit = local.limit
+        key = json.loads(limit.counter.key)
+        model = key.pop("model", None)
+        same = counters_of(limit.budget, Attribution(tuple(sorted(key.items()))), model, now)
+        found.append(same[limit.budget.rungs.index(limit.rung)])
+    return found
+
+
+def _without_store(reservation: Reservation) -> BudgetExceeded | None:
+    """Decide by what each budget says of a store that does not answer."""
+    for local in reservation.locals:
+        if local.limit.budget.store_down == "closed" and local.limit.amount >= 0:
+            why = "its store does not answer, and the budget is closed while it does not"
+            return refusal(local, reservation.operation_id, reason=why)
+    reservation.unknown, reservation.amounts = reservation.amounts, (0,) * len(reservation.amounts)
+    return None

@@ -41,7 +41,7 @@ def test_a_budget_is_made_changed_topped_up_and_removed_beside_a_running_process
     (row,) = told("list")
     assert (row["budget"], row["limit"], row["spent"], row["from"]) == ("each", "10", "6", "set")
     run("set", "each", "--limit", "7")
-    at._refresh(store)
+    at._plans.refresh(store)
     with pytest.raises(BudgetExceeded):
         spend(at, "2")
     assert "6 usd left" in run("top-up", "each", "5", "--key", "tenant_id=acme", "--note", "order 17")
@@ -54,7 +54,7 @@ def test_a_budget_is_made_changed_topped_up_and_removed_beside_a_running_process
         ("spent", "-12", "total"),
     ]
     run("set", "each", "--remove")
-    at._refresh(store)
+    at._plans.refresh(store)
     spend(at, "100")
     assert told("list") == []
     at.close()

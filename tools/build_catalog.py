@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 from price_azure import azure_offers
 from price_sources import genai_offers, model_prices_offers
 
-from attribkit.pricing.catalog import FORMAT, check_shard
+from attribkit.pricing.catalog import FORMAT, check_shard, in_force
 from attribkit.pricing.lists import Offer, Row, both_groundings, litellm_offers, text
 from attribkit.pricing.meters import FEES, UNITS, unit_of
 from attribkit.pricing.names import without_date
@@ -41,8 +41,11 @@ from attribkit.pricing.names import without_date
 HERE = Path(__file__).parent
 DATA = HERE.parent / "src" / "attribkit" / "pricing" / "data"
 NOT_CARDS = frozenset(
-    ("from", "source", "basis", "checked", "note", "steps", "regions", "uplift", "hours", "fees", "free", "over")
-)
+    (
+        "from", "source", "basis", "checked", "note", "steps", "regions", "uplift", "hours", "fees", "free", "over",
+        "strict_regions",
+    )
+)  # fmt: skip
 Disagreement = dict[str, Any]
 
 
@@ -200,8 +203,7 @@ def complete(row: Row, later: Row | None) -> None:
     if later is not None:
         for tier in [k for k in later if k not in NOT_CARDS and k not in ("list", "standard")]:
             if tier not in row and later["standard"].get("input") and later[tier].get("input"):
-                ratio = Decimal(later[tier]["input"]) / Decimal(later["standard"]["input"])
-                row[tier] = {m: text(Decimal(p) * ratio) for m, p in standard.items() if m not in FEES}
+                row[tier] = {m: text(Decimal(p) * share(later, tier, m)) for m, p in standard.items() if m not in FEES}
                 row["note"] = "tiers by their ratio in the row after it"
         for meter, price in later["standard"].items():
             if meter not in standard and meter.startswith("cache") and later["standard"].get("input"):
@@ -231,6 +233,14 @@ def complete(row: Row, later: Row | None) -> None:
             for meter, price in base.items():
                 if meter not in card and meter not in FEES and unit_of(meter) == 1_000_000:
                     card[meter] = text(Decimal(price) * ratio)
+
+
+def share(row: Row, tier: str, meter: str) -> Decimal:
+    """Return what share of a meter's ordinary price a tier takes: its own where the row says both, else the input's."""
+    card, standard = row[tier], row["standard"]
+    if meter not in card or not Decimal(standard.get(meter, 0)):
+        meter = "input"
+    return Decimal(card[meter]) / Decimal(standard[meter])
 
 
 def fill_step_tiers(row: Row, later: Row | None = None) -> None:
@@ -334,6 +344,7 @@ def prepare(books: dict[str, Book], report: list[Disagreement]) -> None:
     inherit(books["vertex"], books["anthropic"], report, drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
     bedrock_geographies(books["bedrock"])
+    bedrock_regions(books["bedrock"], report)
     bedrock_tiers(books["bedrock"])
     uplifts(books)
     azure_zones(books["azure"])
@@ -501,6 +512,64 @@ def bedrock_geographies(book: Book) -> None:
         fold(book, bare, name)
 
 
+def bedrock_regions(book: Book, report: list[Disagreement]) -> None:
+    """Bedrock's prices differ by the region that a call is sent to, through a geographic profile too. AWS's own price
+    list has them (tools/prices/regions/bedrock.json); a model whose regions differ has no price in one that is not
+    listed."""
+    listed = json.loads((HERE / "prices" / "regions" / "bedrock.json").read_text())
+    for model, prices in listed["prices"].items():
+        key = book.owner.get(model)
+        if key is None or book.models[key]["rows"][0].get("list") == "hand":
+            continue
+        row = book.models[key]["rows"][-1]
+        base = row["standard"]
+        here: dict[str, Any] = {}
+        everywhere: dict[str, Any] = {}
+        for numbers, regions in prices.items():
+            tokens = numbers.split()
+            words = ("input",) if "embed" in model else ("input", "output")
+            cards = {"standard": dict(zip(words, tokens, strict=False))}
+            if len(tokens) > len(words):
+                cards["batch"] = dict(zip(words, tokens[len(words) :], strict=True))
+            for region in regions.split():
+                scope, _, place = region.rpartition(":")
+                (everywhere if scope else here)[region if scope else place] = cards
+        for cards in here.values():
+            if "batch" in cards and "batch" not in row and cards["standard"].items() <= base.items():
+                row["batch"] = deepcopy(cards["batch"])
+        here.setdefault("us-east-1", {})
+        _put_regions(row, here, f"bedrock/{model}", report)
+        row["source"] = f"{row['source']}; regions: {listed['source']}"
+        for scope in ("eu", "apac", "jp", "ca", "au"):
+            profile = f"{scope}.{model}"
+            if (other := book.owner.get(profile)) and other != key and profile in book.models:
+                theirs = book.models[profile]["rows"][-1]
+                cards = {k: v for k, v in theirs.items() if k in ("standard", "batch", "flex", "priority")}
+                row["regions"].setdefault(scope, cards)
+                fold(book, model, profile)
+        if everywhere and (profile := book.owner.get(f"global.{model}")):
+            _put_regions(book.models[profile]["rows"][-1], everywhere, f"bedrock/global.{model}", report)
+
+
+def _put_regions(row: Row, listed: dict[str, Any], where: str, report: list[Disagreement]) -> None:
+    """Put regions' cards into a row: an empty one says that the row's own price holds there."""
+    regions = row.setdefault("regions", {})
+    for region, cards in sorted(listed.items()):
+        standard = cards.get("standard", {})
+        have = regions.get(region, {}).get("standard", {})
+        for meter, price in standard.items():
+            if meter in have and Decimal(have[meter]) != Decimal(price):
+                report.append({"model": where, "what": f"{region}: {meter}", "aws": price, row["list"]: have[meter]})
+        same = all(
+            Decimal(row[tier].get(meter, 0)) == Decimal(price)
+            for tier, card in cards.items()
+            for meter, price in card.items()
+        )
+        regions[region] = {} if same else deepcopy(cards)
+    if any(regions[region] for region in listed):
+        row["strict_regions"] = True
+
+
 def bedrock_tiers(book: Book) -> None:
     """Bedrock's flex tier costs half of the on-demand price and its priority tier 1.75 times as much, of each model
     that has tiers (aws.amazon.com/bedrock/pricing): those for which a list knows one, and those of the announcement."""
@@ -647,14 +716,46 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
         if names:
             models[key]["names"] = names
         models[key]["rows"] = [tidy(row) for row in rows]
+    follow(models, hand.get("moving", {}))
     shard: dict[str, Any] = {"format": FORMAT, "seller": book.seller}
     for key in ("strict_regions", "schedules"):
         if key in hand:
             shard[key] = hand[key]
     if fees:
         shard["fees"] = fees
-    shard["models"] = models
+    shard["models"] = dict(sorted(models.items()))
     return shard
+
+
+def follow(models: dict[str, Any], moving: dict[str, dict[str, Any]]) -> None:
+    """Give names that meant one model after another ("-latest", a retired name that is served by its successor) the
+    rows of each model for the time in which they meant it. `means` holds pairs of the day and the model."""
+    before = deepcopy(models)
+    owner = {name: key for key, entry in before.items() for name in (key, *entry.get("names", ()))}
+    for name, said in moving.items():
+        rows: list[Row] = []
+        for (start, target), (end, _) in pairwise([*said["means"], ["9999", ""]]):
+            theirs = before[owner[target]]["rows"]
+            first = in_force(theirs, start)
+            for row in (first, *(row for row in theirs if start < row.get("from", "") < end and row is not first)):
+                if rows and price_of(row) == price_of(rows[-1]):
+                    continue
+                since = {"from": start if row is first else row["from"]}
+                rest = {key: value for key, value in row.items() if key not in ("from", "note")}
+                if target != name:  # which model a name means is known by hand
+                    rest |= {"basis": row.get("basis", "open lists"),
+                             "note": f"the name means {target}, {said['source']}"}  # fmt: skip
+                rows.append(since | rest)
+        rows[0].pop("from", None)
+        for entry in models.values():
+            if name in entry.get("names", ()):
+                entry["names"].remove(name)
+        models[name] = {**({"names": models[name]["names"]} if "names" in models.get(name, ()) else {}), "rows": rows}
+
+
+def price_of(row: Row) -> Row:
+    """Return what a row says of the price alone."""
+    return {key: value for key, value in row.items() if key not in ("from", "source", "basis", "checked", "note")}
 
 
 def tidy(row: Row) -> Row:

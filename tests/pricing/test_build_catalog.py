@@ -88,3 +88,31 @@ def test_prices_from_floats_are_what_was_written(build: ModuleType) -> None:
 )
 def test_azure_meter_names(build: ModuleType, meter: str, means: Any) -> None:
     assert sys.modules["price_azure"].parsed(meter) == means
+
+
+def test_a_name_that_moves_has_the_rows_of_each_model_for_its_time(build: ModuleType) -> None:
+    def row(price: str, start: str = "") -> dict[str, Any]:
+        return {**({"from": start} if start else {}), "source": "page", "standard": {"input": price}}
+
+    models = {
+        "a": {"names": ["latest", "a-1"], "rows": [row("1"), row("2", "2024-06-01"), row("3", "2025-06-01")]},
+        "b": {"rows": [row("9", "2025-03-01")]},
+    }
+    build.follow(models, {"latest": {"source": "docs", "means": [["", "a"], ["2025-01-01", "b"], ["2026-01-01", "a"]]}})
+    found = [(r.get("from"), r["standard"]["input"]) for r in models["latest"]["rows"]]
+    assert found == [(None, "1"), ("2024-06-01", "2"), ("2025-01-01", "9"), ("2026-01-01", "3")]
+    assert models["a"]["names"] == ["a-1"]
+    assert models["latest"]["rows"][2]["note"] == "the name means b, docs"
+
+
+def test_regions_that_differ_are_strict(build: ModuleType) -> None:
+    row = {
+        "list": "litellm",
+        "standard": {"input": "1", "output": "2"},
+        "regions": {"eu": {"standard": {"input": "3"}}},
+    }
+    report: list[dict[str, Any]] = []
+    listed = {"us": {"standard": {"input": "1.0"}}, "eu": {"standard": {"input": "1.1"}}}
+    build._put_regions(row, listed, "acme/m", report)
+    assert row["regions"] == {"us": {}, "eu": {"standard": {"input": "1.1"}}} and row["strict_regions"]
+    assert report == [{"model": "acme/m", "what": "eu: input", "aws": "1.1", "litellm": "3"}]

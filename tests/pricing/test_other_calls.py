@@ -126,8 +126,8 @@ def test_steps_hold_for_the_whole_call_and_start_after_their_threshold() -> None
     assert usd(272_001, "openai", "gpt-5.5") == Decimal("2.72001")
     assert usd(199_999, "xai", "grok-4.20-0309-reasoning") == Decimal("0.24999875")
     assert usd(200_000, "xai", "grok-4.20-0309-reasoning") == Decimal("0.5")  # from the threshold itself
-    assert usd(130_000, "xai", "grok-4") == Decimal("0.78")
-    assert usd(130_000, "xai", "grok-4-fast-reasoning") == Decimal("0.052")
+    assert usd(130_000, "xai", "grok-4", at="2026-01-10") == Decimal("0.78")
+    assert usd(130_000, "xai", "grok-4-fast-reasoning", at="2026-01-10") == Decimal("0.052")
     assert usd(300_000, "gemini", "gemini-2.5-pro-preview-06-05", at="2025-07-01") == Decimal("0.75")
     assert usd(200_000, "gemini", "gemini-3.1-pro-preview") == Decimal("0.4")
     assert usd(200_001, "gemini", "gemini-3.1-pro-preview") == Decimal("0.800004")

@@ -18,6 +18,10 @@ IN = {"prompt_tokens": MILLION, "completion_tokens": 0}
 OUT = {"prompt_tokens": 0, "completion_tokens": MILLION}
 CACHED = {"prompt_tokens": MILLION, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": MILLION}}
 HEARD = {"prompt_tokens": MILLION, "completion_tokens": 0, "prompt_tokens_details": {"audio_tokens": MILLION}}
+HEARD_AGAIN = {"promptTokenCount": MILLION, "cachedContentTokenCount": MILLION,
+               "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": MILLION}],
+               "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": MILLION}]}  # fmt: skip
+SEEN_AGAIN = {"promptTokenCount": MILLION, "cachedContentTokenCount": MILLION}
 
 
 def usd(seller: str, model: str, usage: dict[str, Any], **asked: Any) -> str | None:
@@ -95,6 +99,48 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     # pixels are not tokens
     ("voyage", "voyage-multimodal-3", {"text_tokens": MILLION, "image_pixels": MILLION * 1_000,
                                        "total_tokens": 2_785_714}, {}, "0.72"),
+    # a name that moves between models, and a retired name that its successor serves
+    ("mistral", "mistral-small-latest", IN, {"at": "2024-10-01"}, "0.2"),
+    ("mistral", "mistral-small-latest", OUT, {"at": "2026-03-16"}, "0.6"),
+    ("mistral", "mistral-medium-latest", IN, {"at": "2024-10-01"}, "2.7"),
+    ("mistral", "mistral-large-latest", IN, {"at": "2025-09-15"}, "0.4"),
+    ("mistral", "mistral-large-latest", OUT, {"batch": True, "at": "2025-12-02"}, "0.75"),
+    ("mistral", "codestral-latest", IN, {"at": "2024-10-01"}, "0.2"),
+    ("mistral", "ministral-8b-latest", IN, {"at": "2026-01-01"}, "0.15"),
+    ("mistral", "magistral-medium-latest", OUT, {"at": "2025-10-01"}, "5"),
+    ("mistral", "magistral-medium-latest", OUT, {}, "7.5"),
+    ("mistral", "mistral-saba-2502", IN, {"at": "2025-03-01"}, "0.2"),
+    ("mistral", "mistral-large-4", IN, {"at": "2026-10-10"}, "0.68"),
+    ("mistral", "mistral-large-4", IN, {"at": "2026-10-25"}, "1.36"),
+    ("mistral", "mistral-large-4-0", IN, {}, "0.7"),
+    ("xai", "grok-3", OUT, {"at": "2026-05-15T18:59:59Z"}, "15"),
+    ("xai", "grok-3-latest", OUT, {"at": "2026-05-15T19:00:00Z"}, "2.5"),
+    ("xai", "grok-4", {"prompt_tokens": 150_000, "completion_tokens": 0}, {"region": "us"}, "0.20625"),
+    ("xai", "grok-code-fast-1", OUT, {"at": "2025-10-01"}, "1.5"),
+    ("xai", "grok-code-fast-1", OUT, {}, "2"),
+    ("deepseek", "deepseek-r1-0528", IN, {"at": "2025-06-18T12:00:00Z"}, "0.55"),
+    ("deepseek", "deepseek-r1-0528", IN, {"at": "2025-06-18T18:00:00Z"}, "0.135"),
+    # Bedrock by the region of the call, through a geographic profile too
+    ("bedrock", "amazon.nova-pro-v1:0", IN, {"region": "eu-central-1"}, "1.05"),
+    ("bedrock", "eu.amazon.nova-pro-v1:0", IN, {"region": "eu-north-1"}, "0.87"),
+    ("bedrock", "us.amazon.nova-pro-v1:0", IN, {}, "0.8"),
+    ("bedrock", "apac.amazon.nova-micro-v1:0", OUT, {"region": "ap-southeast-1"}, "0.188"),
+    ("bedrock", "amazon.nova-pro-v1:0", OUT, {"region": "ap-south-1", "batch": True}, "1.88"),
+    ("bedrock", "amazon.nova-pro-v1:0", IN, {"region": "eu-central-1", "service_tier": "flex"}, "0.525"),
+    ("bedrock", "amazon.nova-pro-v1:0", IN, {"region": "mx-central-1"}, None),
+    ("bedrock", "global.amazon.nova-2-lite-v1:0", OUT, {"region": "ap-northeast-1"}, "3.01"),
+    ("bedrock", "global.amazon.nova-2-lite-v1:0", OUT, {}, "2.5"),
+    ("bedrock", "us.amazon.nova-2-lite-v1:0", OUT, {"region": "us-west-2"}, "2.75"),
+    ("bedrock", "openai.gpt-oss-120b-1:0", OUT, {"region": "eu-central-1"}, "0.79"),
+    ("bedrock", "qwen.qwen3-32b-v1:0", IN, {"region": "ap-northeast-1", "service_tier": "priority"}, "0.315"),
+    ("bedrock", "meta.llama3-2-1b-instruct-v1:0", IN, {"region": "eu-west-1"}, "0.11"),
+    ("bedrock", "global.anthropic.claude-opus-5", OUT, {"region": "eu-west-1"}, "25"),
+    ("bedrock", "eu.anthropic.claude-opus-5", OUT, {"region": "eu-west-1"}, "27.5"),
+    # audio at the price of text is cached like text
+    ("gemini", "gemini-3.5-flash", HEARD_AGAIN, {}, "0.15"),
+    ("gemini", "gemini-2.5-flash", HEARD_AGAIN, {}, "0.1"),
+    # what a tier does not discount today, it did not discount before
+    ("gemini", "gemini-3-flash-preview", SEEN_AGAIN, {"batch": True, "at": "2025-12-20"}, "0.05"),
     # two products of one name, and what a seller does not sell
     ("perplexity", "perplexity/sonar", OUT, {}, "1"),
     ("perplexity", "perplexity/sonar", {"input_tokens": 0, "output_tokens": MILLION}, {"api": "responses"}, "2.5"),

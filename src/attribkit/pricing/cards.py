@@ -64,12 +64,12 @@ def card_at(shard: Shard, model: str, *, tier: str, region: str | None, ns: int)
         regions = row.get("regions", {})
         uplift = row.get("uplift", {})
         if region in regions:
-            cards = regions[region]
+            cards = regions[region] or row  # an empty one: the row's own price holds there
         elif region in uplift:
             factor = Decimal(uplift[region])
-        elif "*" in uplift:
+        elif "*" in uplift and not region.startswith("global:"):
             factor = Decimal(uplift["*"])
-        elif shard.strict_regions:
+        elif region != "in-region" and (shard.strict_regions or row.get("strict_regions")):
             known = ", ".join(sorted(regions)) or "none but global"
             return NoPrice(f"no price of {shard.seller}/{model} for region {region!r} (known: {known})", since, until)
     name = tier

@@ -17,8 +17,11 @@ __all__ = ["FORMAT", "Catalog", "Shard", "check_shard", "in_force", "instant"]
 FORMAT = 1
 _BUNDLED = os.path.join(os.path.dirname(__file__), "data")
 _NOT_CARDS = frozenset(
-    ("from", "source", "basis", "checked", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours", "fees")
-)
+    (
+        "from", "source", "basis", "checked", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours", "fees",
+        "strict_regions",
+    )
+)  # fmt: skip
 
 
 class Shard:

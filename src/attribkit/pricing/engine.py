@@ -569,6 +569,8 @@ def _with_stand_ins(prices: _Prices) -> _Prices:
     full = dict(prices)
     for meter, others in STANDS_IN.items():
         if meter not in prices:
+            if meter.endswith("_cache_read") and prices.get(others[0]) == prices.get("input"):
+                others = others[1:]  # audio and images at the price of text: cached like text
             for other in others:
                 if other in prices:
                     full[meter] = prices[other]
@@ -599,10 +601,10 @@ def _region(seller: str, region: str | None, model: str) -> str | None:
     if seller == "bedrock":
         scope = profile_scope(model)
         if scope == "global":
-            return None
+            return f"global:{region.lower()}" if isinstance(region, str) else None
         if scope == "us-gov":
             return scope
-        region = region or scope or "in-region"
+        region = region or (scope if scope != "us" else None) or "in-region"
     return region.lower() if isinstance(region, str) else None
 
 

@@ -161,7 +161,7 @@ def _litellm_name(key: str, provider: str, seller: str) -> tuple[str | None, str
     if seller == "bedrock":
         while len(parts) > 1:
             word = parts.pop(0)
-            if word.count("-") >= 2 and word[-1].isdigit():
+            if word.count("-") >= 2 and word[0].isalpha() and word[-1].isdigit():
                 region = word
     if seller == "azure" and parts[0] == "speech":
         parts = parts[1:]

@@ -18,8 +18,8 @@ FORMAT = 1
 _BUNDLED = os.path.join(os.path.dirname(__file__), "data")
 _NOT_CARDS = frozenset(
     (
-        "from", "source", "basis", "checked", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours", "fees",
-        "strict_regions",
+        "from", "source", "basis", "checked", "note", "withdrawn", "free", "steps", "regions", "uplift", "hours",
+        "fees", "strict_regions",
     )
 )  # fmt: skip
 

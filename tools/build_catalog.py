@@ -717,6 +717,8 @@ def shard_of(book: Book, fees: dict[str, str], hand: dict[str, Any]) -> dict[str
             models[key]["names"] = names
         models[key]["rows"] = [tidy(row) for row in rows]
     follow(models, hand.get("moving", {}))
+    for model, rows in hand.get("later", {}).items():
+        models[model]["rows"] += rows
     shard: dict[str, Any] = {"format": FORMAT, "seller": book.seller}
     for key in ("strict_regions", "schedules"):
         if key in hand:

@@ -1,12 +1,14 @@
 """Build src/attribkit/pricing/data from rows kept by hand and the open price lists.
 
-    python tools/build_catalog.py --litellm DIR --genai DIR --model-prices DIR --azure DIR [--report report.json]
+    python tools/build_catalog.py --litellm DIR --genai DIR --model-prices DIR --azure DIR --tokencost DIR
+                                  [--report report.json]
 
-Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices azure-genai-prices`, then
-unzip). Rank decides: rows in tools/prices/*.json are kept by hand and never overwritten (each says its `basis`: the
-open lists' own notes, an announcement, or, with `checked`, the seller's page read on that day); then Azure's own retail
-meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history of models.dev).
-Where two lists differ the higher rank stands and the difference goes into the report.
+Each DIR is an unpacked wheel (`pip download --no-deps litellm genai-prices model-prices azure-genai-prices
+tokencost`, then unzip). Rank decides: rows in tools/prices/*.json are kept by hand and never overwritten (each says its
+`basis`: the open lists' own notes, an announcement, or, with `checked`, the seller's page read on that day); then
+Azure's own retail meters; then genai-prices (dated, reviewed), then LiteLLM (broadest), then model-prices (the history
+of models.dev); then tokencost, LiteLLM's list of 2025, for models that all of them have dropped since. Where two lists
+differ the higher rank stands and the difference goes into the report.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from price_sources import genai_offers, model_prices_offers
 from attribkit.pricing.catalog import FORMAT, check_shard, in_force
 from attribkit.pricing.lists import Offer, Row, both_groundings, litellm_offers, text
 from attribkit.pricing.meters import FEES, UNITS, unit_of
-from attribkit.pricing.names import without_date
+from attribkit.pricing.names import candidates, without_date
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "src" / "attribkit" / "pricing" / "data"
@@ -401,6 +403,8 @@ def inherit(
         rows = deepcopy(entry["rows"])
         vertex = book.models.get(book.owner.get(key, key))
         uplift = None
+        if vertex is None and "free" in rows[-1]:
+            continue  # what the Gemini API gives away is not free here
         if vertex is not None:
             own = vertex["rows"][-1]
             uplift = own.get("uplift")
@@ -781,6 +785,7 @@ def main() -> None:
     parser.add_argument("--genai", type=Path, required=True)
     parser.add_argument("--model-prices", type=Path, required=True)
     parser.add_argument("--azure", type=Path, required=True, help="azure-genai-prices: Azure's retail meters")
+    parser.add_argument("--tokencost", type=Path, required=True)
     parser.add_argument("--report", type=Path, help="write every disagreement between lists here, as JSON")
     parser.add_argument("--checked", default=date.today().isoformat(), help="the day the lists were read")
     args = parser.parse_args()
@@ -809,9 +814,12 @@ def main() -> None:
         ("genai-prices", genai_offers(args.genai)),
         ("litellm", by_place(litellm_offers(args.litellm / "litellm" / "model_prices_and_context_window_backup.json"))),
         ("model-prices", model_prices_offers(args.model_prices / "model_prices" / "snapshot.json")),
+        ("tokencost", by_place(litellm_offers(args.tokencost / "tokencost" / "model_prices.json"))),
     )
     for listed, offers in lists:
         for offer in offers:
+            if listed == "tokencost" and not retired(offer, books):
+                continue
             book = books[offer.seller]
             book.seller = offer.seller
             if listed == "litellm" and offer.seller == "azure" and "gpt-5.6" in offer.model:
@@ -862,6 +870,23 @@ def main() -> None:
         args.report.write_text(json.dumps(report, indent=1))
     total = sum(entry["models"] for entry in index_sellers.values())
     print(f"{total} models of {len(index_sellers)} sellers, {len(report)} disagreements, version {index['version']}")
+
+
+def retired(offer: Offer, books: dict[str, Book]) -> bool:
+    """Return whether an old list's model is one that no other list has, under any of its names."""
+    if offer.seller not in books or offer.region is not None or UNSOLD.search(f"{offer.seller}/{offer.model}"):
+        return False
+    makers = ("gemini", "anthropic") if offer.seller == "vertex" else ()
+    known = [books[seller].owner for seller in (offer.seller, *makers)]
+    names = set(candidates(offer.model, offer.seller, frozenset(books)))
+    return not any(name in owner for owner in known for name in names)
+
+
+UNSOLD = re.compile(
+    r"(gemini|vertex)/.*(-exp\b|experimental|ultra|bison|gecko|embedding|image-generation)"
+    r"|vertex/gemini-1|openai/ft:|claude-3-5-sonnet.*-v2"
+)
+"""Models that were never sold, or by the character: the old list guesses their price."""
 
 
 def by_place(offers: Iterable[Offer]) -> list[Offer]:

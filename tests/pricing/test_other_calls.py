@@ -44,15 +44,20 @@ def price(usage: Any, **asked: Any) -> Any:
         ("bedrock", "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0",
          ("0.25", "1.25"), {}),
         ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0", ("0.125", "0.625"), {"batch": True}),
-        ("bedrock", "anthropic.claude-3-5-sonnet-20241022-v2:0:200k", ("3", "15"), {}),
+        ("bedrock", "anthropic.claude-3-5-sonnet-20241022-v2:0:200k", ("3", "15"), {"at": "2025-06-01"}),
         ("bedrock", "moonshotai.kimi-k2-thinking", ("0.6", "2.5"), {}),
         ("bedrock", "moonshotai.kimi-k2-thinking", ("0.73", "3.03"), {"region": "ap-northeast-1"}),
         ("bedrock", "moonshotai.kimi-k2.5", ("1.05", "5.25"), {"service_tier": "priority"}),
+        ("bedrock", "arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0",
+         ("0.078", "0.312"), {}),
         # Vertex: "@" dates, releases, publishers left out, its own price where it differs from the Gemini API
         ("vertex", "claude-3-5-sonnet-v2@20241022", ("3", "15"), {}),
         ("vertex", "claude-sonnet-4-5@20250929", ("3.3", "16.5"), {"region": "europe-west1"}),
         ("vertex", "publishers/anthropic/models/claude-haiku-4-5@20251001", ("1", "5"), {"region": "global"}),
         ("vertex", "projects/p/locations/us-central1/publishers/google/models/gemini-2.5-pro", ("1.25", "10"), {}),
+        ("vertex", "projects/p/locations/europe-west1/publishers/anthropic/models/claude-haiku-4-5@20251001",
+         ("1.1", "5.5"), {}),
+        ("vertex", "projects/p/locations/global/publishers/anthropic/models/claude-haiku-4-5@20251001", ("1", "5"), {}),
         ("vertex", "llama-3.3-70b-instruct-maas", ("0.72", "0.72"), {}),
         ("vertex", "gemini-2.0-flash-001", ("0.15", "0.6"), {}),
         ("gemini", "gemini-2.0-flash-001", ("0.1", "0.4"), {}),
@@ -210,7 +215,8 @@ def test_a_whole_reply_states_its_tier() -> None:
     converse = {"usage": CONVERSE, "serviceTier": {"type": "flex"}}
     assert price(converse, provider="bedrock", model="amazon.nova-pro-v1:0").usd == Decimal("0.00056")
     fast = {"usage": CONVERSE, "performanceConfig": {"latency": "optimized"}}
-    assert price(fast, provider="bedrock", model="amazon.nova-pro-v1:0").usd is None
+    assert price(fast, provider="bedrock", model="amazon.nova-pro-v1:0").usd == Decimal("0.0014")
+    assert price(fast, provider="bedrock", model="amazon.nova-lite-v1:0").usd is None
 
 
 def test_history_is_that_of_the_price_and_not_of_a_list_that_learned_late() -> None:

@@ -136,6 +136,15 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("bedrock", "meta.llama3-2-1b-instruct-v1:0", IN, {"region": "eu-west-1"}, "0.11"),
     ("bedrock", "global.anthropic.claude-opus-5", OUT, {"region": "eu-west-1"}, "25"),
     ("bedrock", "eu.anthropic.claude-opus-5", OUT, {"region": "eu-west-1"}, "27.5"),
+    ("bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0", IN, {"region": "us-east-1", "at": "2025-11-30"}, "3"),
+    ("bedrock", "us.anthropic.claude-3-5-sonnet-20241022-v2:0", IN, {"region": "us-east-1", "at": "2025-12-01"}, "6"),
+    ("bedrock", "anthropic.claude-3-5-sonnet-20241022-v2:0", IN, {"region": "ap-south-1", "at": "2026-01-01"}, "3"),
+    ("bedrock", "anthropic.claude-opus-4-20250514-v1:0", OUT, {"batch": True, "region": "us-east-1"}, "37.5"),
+    # retired and free
+    ("gemini", "gemini-2.0-flash-live-001", OUT, {"at": "2025-06-01"}, "1.5"),
+    ("gemini", "gemini-2.5-pro-exp-03-25", IN, {"at": "2025-04-01"}, "0"),
+    ("vertex", "gemma-3-27b-it", IN, {"region": "us-central1"}, None),
+    ("moonshot", "kimi-latest", OUT, {"at": "2025-06-01"}, "5"),
     # audio at the price of text is cached like text
     ("gemini", "gemini-3.5-flash", HEARD_AGAIN, {}, "0.15"),
     ("gemini", "gemini-2.5-flash", HEARD_AGAIN, {}, "0.1"),

@@ -66,9 +66,15 @@ def profile_scope(model: str) -> str | None:
 
 
 def stated_region(model: str, seller: str) -> str | None:
-    """Return the region that LiteLLM's prefix of a name states (azure/eu/..., bedrock/us-west-2/...), else None."""
-    if "/" not in model or seller not in ("azure", "bedrock"):
+    """Return the region that a name states: an ARN's, a Vertex resource's, that of LiteLLM's prefix (azure/eu/...,
+    bedrock/us-west-2/...); else None."""
+    if "/" not in model or seller not in ("azure", "bedrock", "vertex"):
         return None
+    if seller == "vertex":
+        return model.partition("/locations/")[2].partition("/")[0] or None
+    if model.startswith("arn:"):
+        words = model.split(":")
+        return words[3] or None if len(words) > 5 else None
     for part in model.lower().split("/")[:-1]:
         if seller == "azure" and part in _ZONES:
             return _ZONES[part]

@@ -114,6 +114,43 @@ def test_asyncio_starts_them_too(observe: Any) -> None:
     assert found == ["acme", "acme", "globex", "globex"]
 
 
+LEAVE = f"import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(os.environ.get({VARIABLE!r}, 'nothing'))"
+"""Leaves behind what it was told."""
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_spawn"), reason="this system has none of these")
+def test_os_starts_them_too(observe: Any, tmp_path: Path) -> None:
+    observe()
+    out = tmp_path / "told"
+    words = [sys.executable, "-c", LEAVE, str(out)]
+    shell = " ".join(map(shlex.quote, words))
+    bare = {"PATH": os.environ["PATH"]}
+    starts = {
+        "spawnv": lambda: os.spawnv(os.P_WAIT, sys.executable, words),
+        "spawnve": lambda: os.spawnve(os.P_WAIT, sys.executable, words, bare),
+        "spawnl": lambda: os.spawnl(os.P_WAIT, sys.executable, *words),
+        "spawnlpe": lambda: os.spawnlpe(os.P_WAIT, "sh", "sh", "-c", f"exec {shell}", bare),
+        "posix_spawn": lambda: os.waitpid(os.posix_spawn(sys.executable, words, os.environ), 0)[1],
+        "posix_spawnp": lambda: os.waitpid(os.posix_spawnp("sh", ["sh", "-c", shell], bare), 0)[1],
+        "popen": lambda: os.popen(shell).close() or 0,
+    }
+    found = {}
+    for name, start in starts.items():
+        with scope("acme"):
+            assert start() == 0, name
+        found[name] = wire.extract({"baggage": out.read_text()}).tenant_id
+        start()
+        assert out.read_text() == "nothing", name
+    assert found == dict.fromkeys(starts, "acme")
+    with scope("acme"):
+        line = ["sh", "-c", f"env > {out}"]
+        assert os.spawnv(os.P_WAIT, "/bin/sh", line) == 0
+        assert VARIABLE not in out.read_text()
+        with pytest.raises((TypeError, ValueError)):
+            os.spawnv(os.P_WAIT)
+    assert VARIABLE not in os.environ and VARIABLE not in bare
+
+
 CHILD = """
 import json, os, subprocess, sys, threading
 import attribkit

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import multiprocessing.dummy
 import multiprocessing.pool
+import sched
 import threading
 import traceback
 import weakref
@@ -100,6 +102,36 @@ def timer(call: Ask) -> list[str]:
     for each in timers:
         each.join()
     return ["acme: q", "globex: q"]
+
+
+def low_level_thread(call: Ask) -> list[str]:
+    done = threading.Semaphore(0)
+
+    def work(prompt: str) -> None:
+        call(prompt)
+        done.release()
+
+    for tenant in TENANTS:
+        with scope(tenant):
+            _thread.start_new_thread(work, (f"{tenant}: q",))
+    _thread.start_new_thread(work, ("nobody: q",))
+    for _ in range(3):
+        assert done.acquire(timeout=20)
+    return ["acme: q", "globex: q", "nobody: q"]
+
+
+def scheduler(call: Ask) -> list[str]:
+    """What an event starts is for whom it was entered for, and no later event's."""
+    events = sched.scheduler()
+    for tenant in TENANTS:
+        with scope(tenant):
+            events.enter(0.01, 1, call, (f"{tenant}: q",))
+            events.enterabs(0, 1, action=call, kwargs={"prompt": f"{tenant}: p"})
+            events.cancel(events.enter(9, 1, call))
+            assert repr(events.queue[-1].action) == repr(call)
+    events.enter(0.005, 1, call, ("nobody: q",))
+    events.run()
+    return ["acme: q", "acme: p", "globex: q", "globex: p", "nobody: q"]
 
 
 def dummy_process(call: Ask) -> list[str]:
@@ -263,6 +295,8 @@ def one_tenants_work_fails(call: Ask) -> list[str]:
 
 PROGRAMS = [
     thread,
+    low_level_thread,
+    scheduler,
     subclass_with_its_own_run,
     outlives_its_scope,
     made_in_scope_and_started_outside,

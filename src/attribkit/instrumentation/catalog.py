@@ -114,6 +114,12 @@ def _queues(parts: Parts) -> Iterable[Patch]:
     return queues.patches()
 
 
+def _memory_streams(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import memory_streams
+
+    return memory_streams.patches()
+
+
 def _langchain(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.hops import langchain, langchain_metering, runnables
 
@@ -188,6 +194,7 @@ ROOMS = (
     Room("llama_index", ("llama_index.llms.openai",), _llama_index),
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "websockets", "grpc"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
+    Room("queues", ("anyio.streams.memory",), _memory_streams),
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
     Room("celery", ("celery",), _celery),
     Room("dramatiq", ("dramatiq",), _dramatiq),

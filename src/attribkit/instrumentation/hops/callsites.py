@@ -75,7 +75,11 @@ class Caller(NamedTuple):
     """It asked itself, or by a generator; no function of its own handed a single value up."""
 
 
-_BETWEEN = frozenset({"asyncio.queues", "asyncio.tasks", "asyncio.threads", "asyncio.timeouts", "queue", "_queue"})
+_BETWEEN = frozenset(
+    {"asyncio.queues", "asyncio.tasks", "asyncio.threads", "asyncio.timeouts", "queue", "_queue"}
+    | {"anyio.streams.memory", "anyio.abc._streams", "multiprocessing.queues", "multiprocessing.managers"}
+    | {"multiprocessing.connection"}
+)
 _OURS = ("wrapt", "attribkit.context", "attribkit.instrumentation.")
 _STEPS = frozenset({"__step", "__step_run_and_handle_result", "__wakeup"})
 _ROOTS = frozenset({"asyncio", "threading", "uvloop", "concurrent"})

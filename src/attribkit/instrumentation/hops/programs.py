@@ -106,19 +106,15 @@ _EXECUTABLE, _SHELL, _CWD, _ENV = 2, 8, 9, 10
 """Positions of `subprocess.Popen`'s arguments."""
 
 
-def _environment(key: bytes | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Any, Any] | None:
+def _environment(
+    key: bytes | None, command: Any, env: Any, executable: Any = None, shell: bool = False, cwd: Any = None
+) -> dict[Any, Any] | None:
     """Return the environment for a child that is to be told, None for one that is not."""
     scope = captured()
     if scope is None:
         return None
-
-    def given(position: int, name: str) -> Any:
-        return args[position] if len(args) > position else kwargs.get(name)
-
-    env = given(_ENV, "env")
-    command = args[0] if args else kwargs["args"]
     try:
-        told = _is_told(command, given(_EXECUTABLE, "executable"), given(_SHELL, "shell"), env, given(_CWD, "cwd"))
+        told = _is_told(command, executable, shell, env, cwd)
     except (TypeError, ValueError, OSError, IndexError):  # a command that cannot be run or read
         return None
     if not told or (env is not None and VARIABLE in env):
@@ -129,11 +125,16 @@ def _environment(key: bytes | None, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def patches(key: bytes | None) -> tuple[Patch, ...]:
-    """Return the row that tells child programs. With a `key` what they are told is signed."""
+    """Return the rows that tell child programs. With a `key` what they are told is signed."""
 
     def popen(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def given(position: int, name: str) -> Any:
+            return args[position] if len(args) > position else kwargs.get(name)
+
         try:
-            env = _environment(key, args, kwargs)
+            command = args[0] if args else kwargs["args"]
+            more = given(_EXECUTABLE, "executable"), given(_SHELL, "shell"), given(_CWD, "cwd")
+            env = _environment(key, command, given(_ENV, "env"), *more)
             if env is not None and len(args) > _ENV:
                 args = (*args[:_ENV], env, *args[_ENV + 1 :])
             elif env is not None:
@@ -142,7 +143,36 @@ def patches(key: bytes | None) -> tuple[Patch, ...]:
             faults.note("programs.popen", fault)
         return wrapped(*args, **kwargs)
 
-    return (Patch("subprocess", "Popen.__init__", popen, "processes", "subprocess"),)
+    def spawn(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`os.spawnv(mode, file, args)` and its like: with an environment they are the functions that take one."""
+        try:
+            env = _environment(key, args[2], args[3] if len(args) > 3 else None, args[1]) if len(args) > 2 else None
+        except Exception as fault:
+            faults.note("programs.spawn", fault)
+            env = None
+        if env is None:
+            return wrapped(*args, **kwargs)
+        taking = wrapped if len(args) > 3 else getattr(os, f"{wrapped.__name__}e")
+        return taking(*args[:3], env, *args[4:], **kwargs)
+
+    def posix_spawn(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            known = len(args) > 2 and (args[2] is not None or sys.version_info >= (3, 13))
+            env = _environment(key, args[1], args[2], args[0]) if known else None
+        except Exception as fault:
+            faults.note("programs.posix_spawn", fault)
+            env = None
+        return wrapped(*args, **kwargs) if env is None else wrapped(*args[:2], env, *args[3:], **kwargs)
+
+    def row(path: str, wrapper: Any) -> Patch:
+        return Patch("os", path, wrapper, "processes", "os", required=hasattr(os, path))
+
+    return (
+        Patch("subprocess", "Popen.__init__", popen, "processes", "subprocess"),
+        *(row(name, spawn) for name in ("spawnv", "spawnve", "spawnvp", "spawnvpe")),
+        row("posix_spawn", posix_spawn),
+        row("posix_spawnp", posix_spawn),
+    )
 
 
 # -- being told -------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from attribkit.context import scope as in_variable
 from attribkit.instrumentation.hops.callsites import Caller, caller, frames_above
 from attribkit.instrumentation.patching import Patch
 
-__all__ = ["patches", "replace_simple_queue"]
+__all__ = ["note_attempt", "note_got", "note_put", "patches", "replace_simple_queue"]
 
 _CLAIMS_KEPT = 64
 """Claims beyond twice the queue's size, before those are dropped whose item somebody took out by hand."""
@@ -192,7 +192,9 @@ class _Beside:
             self.takers[context.place()] = tenant
 
     def _inside(self) -> Any:
-        of = self.queue()
+        of: Any = self.queue()
+        if hasattr(of, "waiting_senders"):
+            return [*of.buffer, *of.waiting_senders.values()]
         stored = getattr(of, "_queue", None)
         return getattr(of, "queue", ()) if stored is None else stored
 
@@ -454,7 +456,7 @@ def _is_stack(of: Any) -> bool:
     return known
 
 
-def _note_put(of: Any, item: object) -> _Beside | None:
+def note_put(of: Any, item: object) -> _Beside | None:
     """Remember in which scope `item` is put. Return what has to undo it if it does not get in."""
     try:
         here = in_force()
@@ -472,7 +474,7 @@ def _note_put(of: Any, item: object) -> _Beside | None:
         return None
 
 
-def _note_attempt(of: Any, awaits: bool) -> None:
+def note_attempt(of: Any, awaits: bool) -> None:
     """A consumer asks for its next item: the last one is done, unless it gathers."""
     here = in_variable()
     if here is EMPTY:
@@ -488,7 +490,7 @@ def _note_attempt(of: Any, awaits: bool) -> None:
         faults.note("queues.attempt", fault)
 
 
-def _note_got(of: Any, item: object, here: Scope) -> None:
+def note_got(of: Any, item: object, here: Scope) -> None:
     """Put the scope of `item` in force where the running code is a consumer. `here` was in force as it asked."""
     beside = _beside.get(id(of))
     if beside is None and not isinstance(here, _Given) and not _lent:
@@ -511,7 +513,7 @@ def _note_got(of: Any, item: object, here: Scope) -> None:
 
 def _put(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     item = args[0] if args else kwargs.get("item")
-    beside = _note_put(instance, item)
+    beside = note_put(instance, item)
     if beside is None:
         return wrapped(*args, **kwargs)
     try:
@@ -524,16 +526,16 @@ def _put(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, A
 def _get(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     here = in_variable()
     if here is not EMPTY:
-        _note_attempt(instance, False)
+        note_attempt(instance, False)
     item = wrapped(*args, **kwargs)
     if _beside or _lent or here is not EMPTY:
-        _note_got(instance, item, here)
+        note_got(instance, item, here)
     return item
 
 
 def _get_later(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if in_variable() is not EMPTY:
-        _note_attempt(instance, True)
+        note_attempt(instance, True)
     return wrapped(*args, **kwargs)
 
 
@@ -676,30 +678,30 @@ class SimpleQueue(_Simple, metaclass=_AlsoOlder):  # type: ignore[type-arg]
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         if _simple_on:
-            _note_put(self, item)
+            note_put(self, item)
         _Simple.put(self, item, block, timeout)
 
     def put_nowait(self, item: Any) -> None:
         if _simple_on:
-            _note_put(self, item)
+            note_put(self, item)
         _Simple.put_nowait(self, item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         here = in_variable()
         if here is not EMPTY and _simple_on:
-            _note_attempt(self, False)
+            note_attempt(self, False)
         item = _Simple.get(self, block, timeout)
         if (_beside or _lent or here is not EMPTY) and _simple_on:
-            _note_got(self, item, here)
+            note_got(self, item, here)
         return item
 
     def get_nowait(self) -> Any:
         here = in_variable()
         if here is not EMPTY and _simple_on:
-            _note_attempt(self, False)
+            note_attempt(self, False)
         item = _Simple.get_nowait(self)
         if (_beside or _lent or here is not EMPTY) and _simple_on:
-            _note_got(self, item, here)
+            note_got(self, item, here)
         return item
 
 

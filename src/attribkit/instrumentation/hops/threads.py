@@ -15,7 +15,7 @@ from typing import Any
 from attribkit import faults
 from attribkit.context import EMPTY, Scope, bound, enter, reset, restored
 from attribkit.instrumentation.hops import pools
-from attribkit.instrumentation.hops.carried import captured, remembers, started, unowned
+from attribkit.instrumentation.hops.carried import captured, carried, remembers, started, unowned
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
@@ -89,6 +89,27 @@ def _start_in_context(wrapped: Any, thread: Any, scope: Scope) -> Any:
     except BaseException:
         thread._context = given
         raise
+
+
+def _start_new(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`_thread.start_new_thread` itself; `threading` has a name of its own for it."""
+    scope = captured()
+    if scope is not None and args:
+        args = (carried(scope, args[0]), *args[1:])
+    return wrapped(*args, **kwargs)
+
+
+# -- sched.scheduler --------------------------------------------------------------------------------------------------
+
+
+def _scheduled(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    scope = captured()
+    if scope is not None:
+        if len(args) > 2:
+            args = (*args[:2], carried(scope, args[2]), *args[3:])
+        elif "action" in kwargs:
+            kwargs = {**kwargs, "action": carried(scope, kwargs["action"])}
+    return wrapped(*args, **kwargs)
 
 
 # -- concurrent.futures.ThreadPoolExecutor ----------------------------------------------------------------------------
@@ -177,6 +198,9 @@ def patches() -> tuple[Patch, ...]:
     return (
         row("threading", "Thread.__init__", remembers("threads.made")),
         row("threading", "Thread.start", _start),
+        row("_thread", "start_new_thread", _start_new),
+        row("_thread", "start_new", _start_new),
+        row("sched", "scheduler.enterabs", _scheduled),
         Patch("concurrent.futures.thread", "_WorkItem", _carrying, "threads", "concurrent", replaces=True),
         row("concurrent.futures.thread", "ThreadPoolExecutor.__init__", pools.executor),
         row("concurrent.futures._base", "Future.add_done_callback", _add_done_callback),

@@ -75,6 +75,28 @@ async def asyncio_batch(lab: Lab) -> None:
             await answer_async(client, waiting.get_nowait())
 
 
+@GROUP.probe("anyio memory stream, one receiver", relies=("queues",))
+async def memory_stream(lab: Lab) -> None:
+    import anyio
+
+    send: Any
+    send, receive = anyio.create_memory_object_stream(0)
+
+    async def work() -> None:
+        async with async_client() as client, receive:
+            async for prompt in receive:
+                await answer_async(client, prompt)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    for tenant in lab.tenants(2):
+        with attributed(**tenant.fields):
+            for _ in range(2):
+                await send.send(tenant.ask())
+    send.close()
+    await task
+
+
 def _serve_thread(waiting: Any, lab: Lab) -> None:
     """Let a thread that is started first take prompts that two tenants put; then one that is for nobody."""
     done = []

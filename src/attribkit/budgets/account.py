@@ -29,6 +29,7 @@ _DOWN_SECONDS = 1.0
 _AT_ONCE = 64
 """Counters in one exchange."""
 _UNUSED_SECONDS = 60.0
+_made = tuple.__new__  # a fifth of what a NamedTuple's own constructor takes
 
 
 class Account:
@@ -93,12 +94,15 @@ class Account:
     ) -> tuple[Answer | None, Local]:
         """Ask the store once. (None, ...): all is held; else the answer that refuses, and where. What is `forced` is
         held whatever the limits say."""
-        claimed, asked, moves, before = [], [], [], []
+        claimed, asked, moves = [], [], []
         shared: tuple[Local, ...] = ()
         with self.lock:
-            if any(local.dead for local in reservation.locals):
-                reservation.locals = tuple(self.local(local.limit) for local in reservation.locals)
-            for local, amount in zip(reservation.locals, reservation.amounts, strict=True):
+            for local in reservation.locals:
+                if local.dead:
+                    reservation.locals = tuple(self.local(local.limit) for local in reservation.locals)
+                    break
+            for place, amount in enumerate(reservation.amounts):
+                local = reservation.locals[place]
                 if local.held - local.busy - local.owed >= amount:
                     local.busy += amount
                     claimed.append((local, amount))
@@ -106,36 +110,37 @@ class Account:
                 share = 0
                 if self._keep and now - local.used < SHARE_SECONDS and not (forced or local.sharing):
                     share = max(0, min(amount * _SHARE_CALLS, local.limit.amount // 32))
-                    local.sharing = share > 0
-                    shared += (local,) if share else ()
+                    if share:
+                        local.sharing = True
+                        shared += (local,)
                 local.used = now
-                asked.append((local, amount))
-                before.append(self._out(local))
-                moves.append(self._move(local, before[-1], amount, share))
-                if forced:
-                    moves[-1] = moves[-1]._replace(limit=-1)
+                move, owed = self._sent(local, amount, share)
+                asked.append((local, amount, move, owed))
+                moves.append(move._replace(limit=-1) if forced else move)
         if not moves:
             return None, reservation.locals[0]
         try:
-            answer = store.exchange(self.holder, moves, now, wait=wait)
+            refused, states, shares = answer = store.exchange(self.holder, moves, now, wait=wait)
         except BaseException as error:
             with self.lock:
                 for local, amount in claimed:
                     local.busy -= amount
-                for (local, _), out in zip(asked, before, strict=True):
-                    self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+                for local, _, move, owed in asked:
+                    self._undo(local, move, owed, certain=isinstance(error, BudgetStoreBusy))
                 for local in shared:
                     local.sharing = False
             raise
         notices: list[tuple[Any, ...]] = []
+        dry = False
         with self.lock:
             for local in shared:
                 local.sharing = False
-            for (local, amount), state, share in zip(asked, answer.states, answer.shares, strict=True):
+            for place, (local, amount, _, _) in enumerate(asked):
                 local.flights -= 1
-                local.spent, local.reserved, local.extra = state[:3]
+                local.spent, local.reserved, local.extra, _ = states[place]
                 local.heard = True
-                if answer.refused < 0:
+                if refused < 0:
+                    share = shares[place]
                     local.refusals = 0
                     local.held += amount + share
                     local.busy += amount
@@ -143,17 +148,21 @@ class Account:
                         local.lent += share
                         local.lent_at = now
                         self.lending[local.limit.counter.id] = local
-                self._teller.passed(local, notices)
-            if answer.refused >= 0:
+                    dry = dry or local.limit.amount < 0
+                if not local.quiet:
+                    self._teller.passed(local, notices)
+            if refused >= 0:
                 for local, amount in claimed:
                     local.busy -= amount
-        self._teller.say(notices)
-        if answer.refused < 0:
-            self._teller.dry(asked)
-            if self.lending and not self.wake.is_set():
-                self.wake.set()
-            return None, asked[0][0]
-        return answer, asked[answer.refused][0]
+        if notices:
+            self._teller.say(notices)
+        if refused >= 0:
+            return answer, asked[refused][0]
+        if dry:
+            self._teller.dry([one[:2] for one in asked])
+        if self.lending and not self.wake.is_set():
+            self.wake.set()
+        return None, asked[0][0]
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
@@ -167,7 +176,8 @@ class Account:
             if reservation.closed:
                 return
             reservation.closed = True
-            for place, (local, amount) in enumerate(zip(reservation.locals, reservation.amounts, strict=True)):
+            for place, amount in enumerate(reservation.amounts):
+                local = reservation.locals[place]
                 actual = used[UNITS[local.limit.budget.unit]]
                 if actual is None:
                     actual = amount if reservation.unknown is None else reservation.unknown[place]
@@ -179,7 +189,7 @@ class Account:
                         self.journal.put(local.slot, local.settled)
                     if actual > amount:
                         local.outgrown, local.quiet = True, False
-                    if local.limit.budget.thresholds or local.outgrown:
+                    if not local.quiet:
                         self._teller.passed(local, notices)
                 if not local.lent or local.held < local.busy + local.owed:
                     direct.append(local)
@@ -202,28 +212,26 @@ class Account:
 
     def tell(self, store: Store, locals: Sequence[Local], *, wait: bool) -> None:
         """Tell the store what was spent, and give back what is idle."""
+        sent = []
         with self.lock:
-            before = []
-            moves = []
             for local in locals:
                 self.lending.pop(local.limit.counter.id, None)
                 self.owing.pop(local.limit.counter.id, None)
-                before.append(self._out(local))
-                moves.append(self._move(local, before[-1]))
+                sent.append(self._sent(local, 0, 0))
         try:
-            answer = store.exchange(self.holder, moves, self._now(), wait=wait)
+            answer = store.exchange(self.holder, [move for move, _ in sent], self._now(), wait=wait)
         except BaseException as error:
             with self.lock:
-                for local, out in zip(locals, before, strict=True):
-                    self._undo(local, out, certain=isinstance(error, BudgetStoreBusy))
+                for local, (move, owed) in zip(locals, sent, strict=True):
+                    self._undo(local, move, owed, certain=isinstance(error, BudgetStoreBusy))
             raise
         notices: list[tuple[Any, ...]] = []
         with self.lock:
-            for local, state in zip(locals, answer.states, strict=True):
+            for place, local in enumerate(locals):
                 local.flights -= 1
-                local.spent, local.reserved, local.extra = state[:3]
+                local.spent, local.reserved, local.extra, _ = answer[1][place]
                 local.heard = True
-                if local.limit.budget.thresholds or local.outgrown:
+                if not local.quiet:
                     self._teller.passed(local, notices)
         if notices:
             self._teller.say(notices)
@@ -246,31 +254,32 @@ class Account:
         for start in range(0, len(due), _AT_ONCE):
             self.tell(store, due[start : start + _AT_ONCE], wait=True)
 
-    def _out(self, local: Local) -> tuple[int, int, int]:
-        """Put what is idle and what is owed on the way to the store. Under the lock."""
-        back, lent, owed = max(0, local.held - local.busy), local.lent, local.owed
-        local.held -= back
+    def _sent(self, local: Local, take: int, share: int) -> tuple[Move, int]:
+        """Put what is idle and what is owed on the way to the store: return that, and how much was owed. Under the
+        lock."""
+        limit, lent, owed = local.limit, local.lent, local.owed
+        back = local.held - local.busy
+        if back > 0:
+            local.held = local.busy
+        else:
+            back = 0
         local.lent = local.owed = 0
         local.flights += 1
-        return back, lent, owed
+        if local.slot < 0 and self.journal is not None:
+            local.slot = self.journal.slot(limit.counter.id)
+        amount = limit.amount
+        far = max(share * 8, amount // 10) if share else 0
+        return _made(Move, (limit.counter, amount, local.settled, back, lent, take, share, far, False)), owed
 
-    def _undo(self, local: Local, out: tuple[int, int, int], *, certain: bool) -> None:
-        back, lent, owed = out
+    def _undo(self, local: Local, move: Move, owed: int, *, certain: bool) -> None:
         local.flights -= 1
         local.owed += owed
         if certain:
-            local.held += back
-            local.lent += lent
+            local.held += move.back
+            local.lent += move.lent_back
         else:  # the store may have done it all the same: count on nothing, and ask when it answers again
             local.uncertain = True
         self.owing[local.limit.counter.id] = local
-
-    def _move(self, local: Local, out: tuple[int, int, int], take: int = 0, share: int = 0) -> Move:
-        limit = local.limit
-        if local.slot < 0 and self.journal is not None:
-            local.slot = self.journal.slot(limit.counter.id)
-        far = max(share * 8, limit.amount // 10)
-        return Move(limit.counter, limit.amount, local.settled, out[0], out[1], take, share, far)
 
     # -- staying at one with the store --------------------------------------------------------------------------------
 

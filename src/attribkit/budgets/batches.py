@@ -42,18 +42,21 @@ class Line:
         self._lock = threading.Lock()
         self._led = False
         self._waiting: deque[Asked] = deque()
+        self._batch: list[Asked] = []
+        """Whom the one that leads asks for."""
 
     def ask(self, asked: Asked, work: Callable[[Callable[[], list[Asked]]], Sequence[Answer]], wait: bool) -> Answer:
         """Return the answer to `asked`. `work` is given a function that says for whom it works, `asked` first, and
         returns an answer for each. With `wait=False` BudgetStoreBusy is raised where another thread is at it."""
         with self._lock:
-            leads = not self._led
-            if leads:
-                self._led = True
-            elif wait:
-                asked.turn = _turn()
-                asked.turn.acquire()
-                self._waiting.append(asked)
+            if not self._led:
+                self._led = leads = True
+            else:
+                leads = False
+                if wait:
+                    asked.turn = _turn()
+                    asked.turn.acquire()
+                    self._waiting.append(asked)
         if leads:
             return self._lead(asked, work)
         if asked.turn is None:
@@ -75,27 +78,28 @@ class Line:
         return self._lead(asked, work)
 
     def _lead(self, asked: Asked, work: Callable[[Callable[[], list[Asked]]], Sequence[Answer]]) -> Answer:
-        batch = [asked]
-
-        def collect() -> list[Asked]:
-            waiting = self._waiting
-            if waiting and len(batch) == 1:
-                with self._lock:
-                    while waiting and len(batch) < _MOST and waiting[0].holder == asked.holder:
-                        batch.append(waiting.popleft())
-            return batch
-
+        self._batch = batch = [asked]
         try:
-            answers = work(collect)
-            for one, answer in zip(batch, answers, strict=True):
-                one.answer = answer
+            answers = work(self._collect)
+            if len(batch) > 1:
+                for one, answer in zip(batch, answers, strict=True):
+                    one.answer = answer
             return answers[0]
         except BaseException as error:
             for one in batch[1:]:
                 one.error = error if isinstance(error, Exception) else BudgetStoreBusy(f"interrupted: {error!r}")
             raise
         finally:
-            self._pass_on(batch[1:])
+            self._pass_on(batch)
+
+    def _collect(self) -> list[Asked]:
+        """Return what is asked for now, and take no more along."""
+        batch, waiting = self._batch, self._waiting
+        if waiting and len(batch) == 1:
+            with self._lock:
+                while waiting and len(batch) < _MOST and waiting[0].holder == batch[0].holder:
+                    batch.append(waiting.popleft())
+        return batch
 
     def _left(self, asked: Asked) -> bool:
         """Take `asked` out of the line; False when it is being asked for, or is the first now."""
@@ -106,13 +110,17 @@ class Line:
         return there
 
     def _pass_on(self, served: Sequence[Asked]) -> None:
-        """Let those go that are served, and the next one lead."""
+        """Let those go that are served, all but the first, who led; and let the next one lead."""
         with self._lock:
             following = self._waiting.popleft() if self._waiting else None
             self._led = following is not None
-        for one in (*served, following):
-            if one is not None and one.turn is not None:
+        if len(served) > 1:
+            for one in served[1:]:
+                assert one.turn is not None
                 one.turn.release()
+        if following is not None:
+            assert following.turn is not None
+            following.turn.release()
 
     def before_fork(self) -> None:
         """Nothing is let go: what is asked just now is the parent's."""

@@ -104,8 +104,8 @@ class BudgetGuard:
         while True:
             if reservation is None:
                 reservation = self._prepared(plan, call, attribution, downgrade, operation_id)
-            if account.claim(reservation):
-                return reservation
+                if account.claim(reservation):
+                    return reservation
             refused = self._admission.take(plan, reservation, now, wait)
             if refused is None:
                 if plan.downgrades and downgrade is None:

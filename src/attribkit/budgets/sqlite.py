@@ -17,17 +17,20 @@ __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 
-_MIGRATIONS = (Path(__file__).with_name("sqlite_0001.sql").read_text(encoding="utf-8"),)
+_MIGRATIONS = tuple(
+    Path(__file__).with_name(f"sqlite_{number:04}.sql").read_text(encoding="utf-8") for number in (1, 2)
+)
+_ALL = ""
+"""The holder of what all hold together: `held` is what is reserved, `share` what is lent, `flushed` what is spent."""
 _FIND = (
-    "SELECT c.number, c.spent, c.reserved, c.extra, c.lent, h.held, h.share, h.flushed "
-    "FROM attribkit_budget_counters c "
+    "SELECT c.number, a.flushed, a.held, c.extra, a.share, h.held, h.share, h.flushed "
+    "FROM attribkit_budget_counters c JOIN attribkit_budget_holds a ON a.counter = c.number AND a.holder = '' "
     "LEFT JOIN attribkit_budget_holds h ON h.counter = c.number AND h.holder = ? WHERE c.id = ?"
 )
 _ADD = (
     'INSERT INTO attribkit_budget_counters (id, budget, key, "window", unit, start, "end", slice, length) '
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_COUNTED = "UPDATE attribkit_budget_counters SET spent = ?, reserved = ?, lent = ? WHERE number = ?"
 _HELD = "UPDATE attribkit_budget_holds SET held = ?, share = ?, flushed = ? WHERE counter = ? AND holder = ?"
 _FORGET = "DELETE FROM attribkit_budget_holds WHERE counter = ? AND holder = ?"
 _HOLD = "INSERT INTO attribkit_budget_holds VALUES (?, ?, ?, ?, ?)"
@@ -38,9 +41,9 @@ _HOLDERS = (
 """`expires` is negative once a holder is buried: the time of its burial."""
 _OVER = (
     'SELECT number FROM attribkit_budget_counters c WHERE 3 * "end" - 2 * start + 172800 < :now '
-    "OR (slice > 0 AND reserved = 0 AND extra = 0 AND NOT EXISTS "
+    "OR (slice > 0 AND extra = 0 AND NOT EXISTS "
     "(SELECT 1 FROM attribkit_budget_slices s WHERE s.counter = c.number AND s.start > :now - c.length - c.slice) "
-    "AND NOT EXISTS (SELECT 1 FROM attribkit_budget_holds h JOIN attribkit_budget_holders r ON r.id = h.holder "
+    "AND NOT EXISTS (SELECT 1 FROM attribkit_budget_holds h LEFT JOIN attribkit_budget_holders r ON r.id = h.holder "
     "WHERE h.counter = c.number AND (h.held > 0 OR r.expires > 0))) LIMIT 1000"
 )
 _PATIENCE = 20.0
@@ -81,16 +84,13 @@ class SqliteStore:
             raise BudgetStoreDown(str(error)) from error
 
     def exchange(self, holder: str, moves: Sequence[Move], now: float, *, wait: bool = True) -> Answer:
-        def work(collect: Callable[[], list[Asked]]) -> list[Answer]:
-            def transaction(connection: sqlite3.Connection) -> list[Answer]:
-                batch = collect()  # what was asked while the lock was waited for comes along
-                if len(batch) == 1 and len(moves) == 1 and not moves[0][0][7] and not moves[0][8]:
-                    return [_alone(connection.execute, holder, moves)]
-                return _together(connection, holder, batch)
+        return self._line.ask(Asked(holder, moves, now), self._waited if wait else self._at_once, wait)
 
-            return self._write(transaction, wait=wait)
+    def _waited(self, collect: Callable[[], list[Asked]]) -> Sequence[Answer]:
+        return self._write(lambda connection: _exchanged(connection, collect()))
 
-        return self._line.ask(Asked(holder, moves, now), work, wait)
+    def _at_once(self, collect: Callable[[], list[Asked]]) -> Sequence[Answer]:
+        return self._write(lambda connection: _exchanged(connection, collect()), wait=False)
 
     def beat(self, holder: Holder, lease: float, now: float) -> None:
         row = holder._replace(expires=now + lease)
@@ -122,8 +122,8 @@ class SqliteStore:
                 late = max(0, settled.get(id, 0) - flushed)
                 if held or share or late:
                     execute(
-                        "UPDATE attribkit_budget_counters SET spent = spent + ?, reserved = reserved - ?, "
-                        "lent = lent - ? WHERE number = ?",
+                        "UPDATE attribkit_budget_holds SET flushed = flushed + ?, held = held - ?, share = share - ? "
+                        "WHERE counter = ? AND holder = ''",
                         (late, held, share, number),
                     )
                     execute(_HELD, (0, 0, flushed + late, number, holder))
@@ -180,9 +180,8 @@ class SqliteStore:
 
     def top_up(self, counter: Counter, amount: int, note: str, now: float) -> State:
         def work(connection: sqlite3.Connection) -> State:
-            row = connection.execute(_FIND, ("", counter.id)).fetchone()
-            if row is None:
-                connection.execute(_ADD, counter)
+            if connection.execute(_FIND, (_ALL, counter.id)).fetchone() is None:
+                _added(connection.execute, counter)
             connection.execute(
                 "UPDATE attribkit_budget_counters SET extra = extra + ? WHERE id = ?", (amount, counter.id)
             )
@@ -190,7 +189,7 @@ class SqliteStore:
                 "INSERT INTO attribkit_budget_entries (at, budget, key, amount, note) VALUES (?, ?, ?, ?, ?)",
                 (now, counter.budget, counter.key, amount, note),
             )
-            return State(*connection.execute(_FIND, ("", counter.id)).fetchone()[1:5])
+            return State(*connection.execute(_FIND, (_ALL, counter.id)).fetchone()[1:5])
 
         return self._write(work)
 
@@ -203,8 +202,9 @@ class SqliteStore:
 
     def balances(self, budget: str | None = None) -> Iterator[Balance]:
         statement = (
-            'SELECT id, budget, key, "window", unit, start, "end", slice, length, spent, reserved, extra, lent '
-            "FROM attribkit_budget_counters WHERE (? IS NULL OR budget = ?) ORDER BY budget, number"
+            'SELECT id, budget, key, "window", unit, start, "end", slice, length, flushed, held, extra, share '
+            "FROM attribkit_budget_counters c JOIN attribkit_budget_holds a ON a.counter = c.number AND a.holder = '' "
+            "WHERE (? IS NULL OR budget = ?) ORDER BY budget, number"
         )
         for row in self._read(lambda db: db.execute(statement, (budget, budget)).fetchall()):
             yield Balance(Counter(*row[:9]), State(*row[9:]))
@@ -223,21 +223,36 @@ class _Known:
         self.was = (row.spent, row.reserved, row.lent, row.held, row.share, row.flushed)
 
 
+def _exchanged(connection: sqlite3.Connection, batch: Sequence[Asked]) -> Sequence[Answer]:
+    """Do what is asked, in a transaction. What was asked while the lock was waited for is in `batch` too."""
+    if len(batch) == 1:
+        holder, moves = batch[0].holder, batch[0].moves
+        if len(moves) == 1 and not moves[0][0][7] and not moves[0][8]:
+            return (_alone(connection.execute, holder, moves),)
+    return _together(connection, batch[0].holder, batch)
+
+
+def _added(execute: Callable[..., sqlite3.Cursor], counter: Counter) -> int:
+    """Begin to count; return the counter's number."""
+    number = int(execute(_ADD, counter).lastrowid or 0)
+    execute(_HOLD, (number, _ALL, 0, 0, 0))
+    return number
+
+
 def _alone(execute: Callable[..., sqlite3.Cursor], holder: str, moves: Sequence[Move]) -> Answer:
     """One plain counter, as nearly every call has it."""
-    counter = moves[0][0]
-    found = execute(_FIND, (holder, counter[0])).fetchone()
+    counter_id = moves[0][0][0]
+    found = execute(_FIND, (holder, counter_id)).fetchone()
     if found is None:
-        number = int(execute(_ADD, counter).lastrowid or 0)
-        found = (number, 0, 0, 0, 0, None, 0, 0)
-    number, there = found[0], found[5] is not None
-    row = Row(*found[1:]) if there else Row(*found[1:5])
+        found = (_added(execute, moves[0][0]), 0, 0, 0, 0, None, 0, 0)
+    number, spent, reserved, extra, lent, held, share, flushed = found
+    row = Row(spent, reserved, extra, lent, held or 0, share or 0, flushed or 0)
     answer = decide((row,), moves)
-    if answer[0] < 0 or (row.spent, row.reserved, row.lent) != (found[1], found[2], found[4]):
-        execute(_COUNTED, (row.spent, row.reserved, row.lent, number))
-    if not there:
+    if row.reserved != reserved or row.spent != spent or row.lent != lent:
+        execute(_HELD, (row.reserved, row.lent, row.spent, number, _ALL))
+    if held is None:
         execute(_HOLD, (number, holder, row.held, row.share, row.flushed))
-    elif answer[0] < 0 or (row.held, row.share, row.flushed) != found[5:]:
+    elif row.held != held or row.flushed != flushed or row.share != share:
         execute(_HELD, (row.held, row.share, row.flushed, number, holder))
     return answer
 
@@ -270,7 +285,7 @@ def _together(connection: sqlite3.Connection, holder: str, batch: Sequence[Asked
     for one in counters.values():
         row, was = one.row, one.was
         if (row.spent, row.reserved, row.lent) != was[:3]:
-            execute(_COUNTED, (row.spent, row.reserved, row.lent, one.number))
+            execute(_HELD, (row.reserved, row.lent, row.spent, one.number, _ALL))
         if (row.held, row.share, row.flushed) != was[3:]:
             if one.there:
                 execute(_HELD, (row.held, row.share, row.flushed, one.number, holder))
@@ -282,7 +297,7 @@ def _together(connection: sqlite3.Connection, holder: str, batch: Sequence[Asked
 def _read(execute: Callable[..., sqlite3.Cursor], holder: str, counter: Counter, now: float) -> _Known:
     found = execute(_FIND, (holder, counter.id)).fetchone()
     if found is None:
-        return _Known(int(execute(_ADD, counter).lastrowid or 0), Row(0, 0, 0, 0), False)
+        return _Known(_added(execute, counter), Row(0, 0, 0, 0), False)
     there = found[5] is not None
     known = _Known(found[0], Row(*found[1:]) if there else Row(*found[1:5]), there)
     if counter.slice:

@@ -186,6 +186,9 @@ class Store(Protocol):
         """Let go of connections."""
 
 
+_made = tuple.__new__
+
+
 class Row:
     """What a store in Python knows of one counter and of what this holder has in it, within one exchange."""
 
@@ -201,8 +204,8 @@ class Row:
 def decide(rows: Sequence[Row], moves: Sequence[Move]) -> Answer:
     """Change `rows` as `moves` ask, and say what came of it. This is the law that every store keeps."""
     refused = -1
-    for row, move in zip(rows, moves, strict=True):
-        _, limit, settled, back, lent_back, take, _, _, _ = move
+    for place, row in enumerate(rows):
+        _, limit, settled, back, lent_back, take, _, _, _ = moves[place]
         if settled > row.flushed:
             row.spent += settled - row.flushed
             row.flushed = settled
@@ -215,20 +218,22 @@ def decide(rows: Sequence[Row], moves: Sequence[Move]) -> Answer:
             row.share -= lent_back
             row.lent -= lent_back
         if take and refused < 0 and 0 <= limit < row.spent + row.reserved + take - row.extra:
-            refused = moves.index(move)
+            refused = place
     states, shares = [], []
-    for row, move in zip(rows, moves, strict=True):
-        share, take = 0, move[5]
-        if take and refused < 0:
-            row.held += take
-            row.reserved += take
-            wanted = move[6]
-            if wanted and row.spent + row.reserved + wanted + move[7] <= move[1] + row.extra:
-                share = wanted
-                row.held += share
-                row.reserved += share
-                row.share += share
-                row.lent += share
-        states.append(State(row.spent, row.reserved, row.extra, row.lent))
+    for place, row in enumerate(rows):
+        share = 0
+        if refused < 0:
+            _, limit, _, _, _, take, wanted, far, _ = moves[place]
+            if take:
+                row.held += take
+                row.reserved += take
+                if wanted and row.spent + row.reserved + wanted + far <= limit + row.extra:
+                    share = wanted
+                    row.held += share
+                    row.reserved += share
+                    row.share += share
+                    row.lent += share
+        # Not State(...): a NamedTuple's own constructor takes five times as long, and this is done for every call.
+        states.append(_made(State, (row.spent, row.reserved, row.extra, row.lent)))
         shares.append(share)
-    return Answer(refused, tuple(states), tuple(shares))
+    return _made(Answer, (refused, tuple(states), tuple(shares)))

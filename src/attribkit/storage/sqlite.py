@@ -74,7 +74,7 @@ class SqliteDatabase:
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return `work(connection)`. Inside `snapshot()` it sees the snapshot."""
-        return self._retried(lambda connection: work(connection))
+        return self._retried(work)
 
     def write(self, work: Callable[[sqlite3.Connection], T], *, patience: float | None = None) -> T:
         """Return `work(connection)`, done in one transaction: all of it is in the file afterwards, or nothing.
@@ -82,18 +82,7 @@ class SqliteDatabase:
         `patience` is how long to wait for a lock this time; 0 does not wait at all.
         """
 
-        def transaction(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
-
-        return self._retried(transaction, self._patience if patience is None else patience)
+        return self._retried(work, self._patience if patience is None else patience, whole=True)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -132,17 +121,31 @@ class SqliteDatabase:
         if connection is not None:
             connection.close()  # Python 3.13 warns of one that is not
 
-    def _retried(self, work: Callable[[sqlite3.Connection], T], patience: float | None = None) -> T:
+    def _retried(
+        self, work: Callable[[sqlite3.Connection], T], patience: float | None = None, *, whole: bool = False
+    ) -> T:
+        """Return `work(connection)`, tried again while another process has the lock; a `whole` transaction of it."""
         deadline = time.monotonic() + (self._patience if patience is None else patience)
         pause = self._first_pause
         while True:
             try:
                 with self._lock:
-                    if self._connection is None:
-                        self._connection = self._opened()
+                    connection = self._connection
+                    if connection is None:
+                        connection = self._connection = self._opened()
                     self._depth += 1
                     try:
-                        return work(self._connection)
+                        if not whole:
+                            return work(connection)
+                        connection.execute("BEGIN IMMEDIATE")
+                        try:
+                            result = work(connection)
+                            connection.execute("COMMIT")
+                            return result
+                        except BaseException:
+                            if connection.in_transaction:
+                                connection.execute("ROLLBACK")
+                            raise
                     finally:
                         self._depth -= 1
             except sqlite3.DatabaseError as error:

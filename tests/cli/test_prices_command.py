@@ -82,6 +82,8 @@ def test_explain(tmp_path: Path) -> None:
         (("update",), "", 2, "price source"),
         (("update", "nowhere.json"), "", 1, "nowhere.json"),
         (("import", "nowhere.csv", "-o", "x.json"), "", 2, "nowhere.csv"),
+        (("import", "pyproject.toml", "-o", "x.json"), "", 2, "pyproject.toml"),
+        (("show", "gpt-4.1", "--provider", "acme"), "", 1, "no seller 'acme' is known"),
         (("check", "--ledger", "sqlite:///nowhere.db"), "", 2, "there is no ledger"),
     ],
 )
@@ -119,6 +121,17 @@ def test_contract_prices_from_csv(tmp_path: Path) -> None:
     (tmp_path / "contract.csv").write_text("seller,model,input\nopenai,gpt-4.1,cheap\n")
     done = attribkit("prices", "import", "contract.csv", "-o", "own.json", folder=tmp_path)
     assert done.returncode == 2 and "line 2: input" in done.stderr
+    for text, said in (
+        ("", "contract.csv: has no row"),
+        ("seller,model,input\n", "contract.csv: has no row"),
+        ("seller,model,input\nopenai,gpt-4.1,1e99999\n", "is not an amount"),
+    ):
+        (tmp_path / "contract.csv").write_text(text)
+        done = attribkit("prices", "import", "contract.csv", "-o", "none.json", folder=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and not (tmp_path / "none.json").exists()
+    (tmp_path / "contract.csv").write_text("seller,model,input\nopenai,gpt-4.1,1\n")
+    done = attribkit("prices", "import", "contract.csv", "-o", "nowhere/none.json", folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("attribkit: nowhere/none.json: cannot be written")
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------

@@ -135,6 +135,8 @@ def test_openrouter_states_its_charge(engine: PriceEngine) -> None:
     assert (cost.usd, cost.stated_usd, cost.status) == (Decimal("0.020001"), Decimal("0.020001"), "priced")
     unknown = engine.price({**usage, "cost_details": {}}, model="some/model", provider="openrouter")
     assert unknown.usd is None
+    listed = engine.price({**usage, "cost_details": {}}, model="openai/gpt-4o", provider="openrouter")
+    assert listed.status == "estimated" and "own key" in (listed.reason or "")
 
 
 def test_what_a_gateway_states_stands_beside(engine: PriceEngine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +21,7 @@ ODD = st.sampled_from(
     ]
 )  # fmt: skip
 SANE = st.integers(0, 5_000)
+MANY = int(os.environ.get("ATTRIBKIT_MANY_EXAMPLES", "0"))
 
 DIALECTS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "openai chat": ("openai", "gpt-4.1", {
@@ -100,7 +102,7 @@ def _holds(payload: Any, provider: str, model: str | None) -> None:
 
 
 @given(st.sampled_from(sorted(DIALECTS)), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=MANY or 400, deadline=None)
 def test_one_odd_value_anywhere_in_any_dialect(name: str, data: st.DataObject) -> None:
     provider, model, payload = DIALECTS[name]
     path = data.draw(st.sampled_from(_paths(payload)))
@@ -110,7 +112,7 @@ def test_one_odd_value_anywhere_in_any_dialect(name: str, data: st.DataObject) -
 @given(
     st.sampled_from(sorted(DIALECTS)), st.lists(ODD | SANE, min_size=2, max_size=5), st.randoms(use_true_random=False)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=MANY or 200, deadline=None)
 def test_several_odd_values(name: str, values: list[Any], random: Any) -> None:
     provider, model, payload = DIALECTS[name]
     for value in values:

@@ -92,3 +92,10 @@ def test_a_snapshot_dated_after_the_call_is_no_snapshot_of_a_known_model(provide
     if "1305" not in name:
         assert engine.price(CHAT, provider=provider, model=name, at="2031-01-02").usd
         assert engine.price(CHAT, provider=provider, model=name, at=AT).usd is None
+
+
+def test_the_nearest_of_a_routers_variant_is_the_model() -> None:
+    cost = PriceEngine.bundled().price(
+        {"prompt_tokens": 1, "completion_tokens": 1}, provider="openrouter", model="openai/gpt-4o:nitro"
+    )
+    assert cost.usd is None and "nearest known: openai/gpt-4o," in str(cost.reason)

@@ -1,8 +1,12 @@
-"""What holds for every usage: nothing lost, nothing negative, nothing raised, more never cheaper."""
+"""What holds for every usage: nothing lost, nothing negative, nothing raised, more never cheaper.
+
+Many more examples: ATTRIBKIT_MANY_EXAMPLES=50000 python -m pytest tests/pricing/test_properties.py -k garbage
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +25,7 @@ MODELS = st.sampled_from(
     ]
 )  # fmt: skip
 COUNT = st.integers(0, 90_000)
+MANY = int(os.environ.get("ATTRIBKIT_MANY_EXAMPLES", "0"))
 AT = "2026-11-15"
 
 JSON = st.recursive(
@@ -45,7 +50,7 @@ PAYLOAD = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON, max_size=3), 
 @given(
     PAYLOAD | JSON, st.sampled_from(["openai", "anthropic", "gemini", "bedrock", "xai", "openrouter", "perplexity", ""])
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=MANY or 250, deadline=None)
 def test_garbage_is_a_state_never_an_exception(payload: Any, provider: str) -> None:
     usage = read_usage(payload, provider=provider)
     for meter, quantity in usage.meters:
@@ -53,6 +58,33 @@ def test_garbage_is_a_state_never_an_exception(payload: Any, provider: str) -> N
         assert quantity > 0 and math.isfinite(quantity)
     cost = ENGINE.price(payload, provider=provider or None, model="gpt-4.1", at=AT)
     assert cost.status in ("priced", "free", "unpriced", "estimated")
+    assert (cost.usd is None) == (cost.status == "unpriced")
+    assert cost.usd is None or (cost.usd >= 0 and cost.usd.is_finite())
+    assert cost.reason or cost.status == "priced"
+
+
+SELLERS = [*ENGINE.catalog.sellers, "acme", "", None]
+NAMES = st.sampled_from(
+    [
+        "gpt-4.1", "claude-opus-5", "gemini-2.5-pro", "us.amazon.nova-pro-v1:0", "arn:aws:bedrock:", "arn:x/y", "ft:",
+        "@", "@/", "a" * 5_000, "projects//locations//publishers//models/", "gpt-4o-2024-99-99", ":", "-latest",
+    ]
+)  # fmt: skip
+WORDS = NAMES | st.text(max_size=12) | st.sampled_from(
+    ["flex", "us", "eu-west-1", "global", "datazone-us", "2026-11-15", "2026-13-4", "9999-12-31T23:59:59-14:00"]
+)  # fmt: skip
+
+
+@given(
+    st.fixed_dictionaries({"prompt_tokens": COUNT, "completion_tokens": COUNT}) | PAYLOAD,
+    st.fixed_dictionaries(
+        {"provider": st.sampled_from(SELLERS) | WORDS | JSON, "model": NAMES | WORDS | JSON},
+        optional=dict.fromkeys(("api", "service_tier", "region", "batch", "at"), WORDS | JSON),
+    ),
+)
+@settings(max_examples=MANY or 250, deadline=None)
+def test_garbage_in_any_argument_is_a_state(payload: Any, asked: dict[str, Any]) -> None:
+    cost = ENGINE.price(payload, **asked)
     assert (cost.usd is None) == (cost.status == "unpriced")
     assert cost.usd is None or (cost.usd >= 0 and cost.usd.is_finite())
     assert cost.reason or cost.status == "priced"

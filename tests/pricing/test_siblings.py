@@ -120,6 +120,8 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("xai", "grok-code-fast-1", OUT, {}, "2"),
     ("deepseek", "deepseek-r1-0528", IN, {"at": "2025-06-18T12:00:00Z"}, "0.55"),
     ("deepseek", "deepseek-r1-0528", IN, {"at": "2025-06-18T18:00:00Z"}, "0.135"),
+    ("xai", "grok-4", {"prompt_tokens": 1_000, "completion_tokens": 0, "num_sources_used": 4}, {"at": "2025-10-01"},
+     "0.103"),
     # Bedrock by the region of the call, through a geographic profile too
     ("bedrock", "amazon.nova-pro-v1:0", IN, {"region": "eu-central-1"}, "1.05"),
     ("bedrock", "eu.amazon.nova-pro-v1:0", IN, {"region": "eu-north-1"}, "0.87"),
@@ -150,6 +152,9 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("gemini", "gemini-2.5-flash", HEARD_AGAIN, {}, "0.1"),
     # what a tier does not discount today, it did not discount before
     ("gemini", "gemini-3-flash-preview", SEEN_AGAIN, {"batch": True, "at": "2025-12-20"}, "0.05"),
+    # no fee by the request where there is another fee, or no search
+    ("perplexity", "sonar-deep-research", {**IN, "search_context_size": "low"}, {"at": "2026-06-15"}, "2"),
+    ("perplexity", "r1-1776", {**OUT, "search_context_size": "high"}, {"at": "2025-04-01"}, "8"),
     # two products of one name, and what a seller does not sell
     ("perplexity", "perplexity/sonar", OUT, {}, "1"),
     ("perplexity", "perplexity/sonar", {"input_tokens": 0, "output_tokens": MILLION}, {"api": "responses"}, "2.5"),

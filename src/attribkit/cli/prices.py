@@ -49,6 +49,8 @@ def show(
     engine = engine_in_force(None)
     found = engine.lookup(model, provider)
     if not found:
+        if provider and engine.seller_of(provider, model) is None:
+            raise SystemExit(_said(f"no seller {provider!r} is known; leave --provider out to ask all of them", 1))
         near = engine.nearest(model, engine.seller_of(provider, model))
         raise SystemExit(_said(f"no seller has {model!r}" + (f"; nearest: {', '.join(near)}" if near else ""), 1))
     day = at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -233,11 +235,16 @@ def import_(
             made = litellm_catalog(data, built=datetime.now(UTC).date().isoformat())
             total = sum(len(seller["models"]) for seller in made["sellers"].values())
             said = f"{total} models of {len(made['sellers'])} sellers; use them with the setting price_source"
-        output.write_text(_json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(f"{file}: {error}", name="file", value=str(file)) from error
+    try:
+        half = output.with_name(f"{output.name}.part")
+        half.write_text(_json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        half.replace(output)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{output}: cannot be written: {error}", name="output", value=str(output)) from error
     print(f"{output}: {said}")
 
 

@@ -298,4 +298,6 @@ def contract_rows(path: Path) -> dict[str, Any]:
                 else:
                     raise PriceDataError(f"{path}: line {number}: {column!r} is no column of prices")
             rows.append(row)
+    if not rows:
+        raise PriceDataError(f"{path}: has no row of prices under a line of columns: seller, model, input, output, ...")
     return {"price": rows}

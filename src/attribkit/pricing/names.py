@@ -86,16 +86,18 @@ def stated_region(model: str, seller: str) -> str | None:
 def nearest(model: str, names: Mapping[str, str], most: int = 3) -> list[str]:
     """Return up to `most` known names that look like `model`: those that share the longest beginning."""
     wanted = model.lower().rpartition("/")[2]
-    words = set(wanted.replace(".", "-").split("-"))
+    if "/" in model:
+        wanted = wanted.partition(":")[0]  # a router's variant
+    words = set(_words(wanted))
     scored = []
     for name in names:
-        same = 0
-        for a, b in zip(wanted, name.rpartition("/")[2], strict=False):
+        same, bare = 0, name.rpartition("/")[2].lower()
+        for a, b in zip(wanted, bare, strict=False):
             if a != b:
                 break
             same += 1
         if same >= 3:
-            scored.append((-same - 2 * len(words.intersection(name.replace(".", "-").split("-"))), len(name), name))
+            scored.append((-same - 2 * len(words.intersection(_words(bare))), len(name), name))
     scored.sort()
     found: list[str] = []
     for _, _, name in scored:
@@ -104,6 +106,10 @@ def nearest(model: str, names: Mapping[str, str], most: int = 3) -> list[str]:
             if len(found) == most:
                 break
     return found
+
+
+def _words(name: str) -> list[str]:
+    return name.replace(".", "-").replace(":", "-").split("-")
 
 
 def _without_path(name: str, seller: str, aliases: Container[str]) -> Iterator[str]:

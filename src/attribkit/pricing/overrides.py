@@ -27,6 +27,8 @@ _KEYS = {
     "name": {"seller", "name", "model", "note"},
 }
 _MOST_GROUPS = 4_096
+_MOST = 10**9
+"""No unit is sold for more USD than this; what is written so is a slip."""
 _MOST_PERCENT = {"discount": 100, "charge": 10_000}
 
 
@@ -251,7 +253,7 @@ def _number(where: str, row: Mapping[str, Any], key: str) -> Decimal:
         number = Decimal(repr(value) if isinstance(value, float) else str(value))
     except InvalidOperation:
         number = Decimal("NaN")
-    if isinstance(value, bool) or not number.is_finite() or number < 0:
+    if isinstance(value, bool) or not number.is_finite() or not 0 <= number <= _MOST:
         raise PriceDataError(f'{where}: {key} = {value!r} is not an amount; write it like "2.50"')
     return number
 

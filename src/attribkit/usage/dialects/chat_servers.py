@@ -65,7 +65,7 @@ def from_openrouter(payload: Mapping[str, Any]) -> Usage:
         details = part(payload, "cost_details", problems)
         upstream = amount(details, "upstream_inference_cost", problems) if details is not None else None
         if upstream is None:
-            return usage._replace(problems=(*usage.problems, "the upstream cost of a BYOK call is not stated"))
+            return usage._replace(estimated="list price: the upstream cost of a call with an own key is not stated")
         stated += upstream
     return usage._replace(stated_usd=stated)
 

@@ -8,6 +8,7 @@ LITELLM=1.106.2
 CHDB=4.4.0
 PHOENIX=20.26.1
 MLFLOW=3.18.0
+OPENLIT=1.45.0
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
 there=${ATTRIBKIT_COUNTERPARTS:-$here/.counterparts}
@@ -35,13 +36,14 @@ if [ "$(cat "$there/oracles/.installed" 2>/dev/null)" != "$PHOENIX-$MLFLOW" ]; t
 fi
 
 # Instrumentors that do not stand on today's OpenAI SDK or GenAI utilities. In two steps: for both at once pip looks for
-# versions without end.
-if [ "$(cat "$there/instrumentors-older/.installed" 2>/dev/null)" != both ]; then
-    installed instrumentors-older openlit -e "$here" 'openai<3' opentelemetry-sdk openlit
+# versions without end. A version is named: without one pip takes an OpenLIT of long ago that fits OpenTelemetry's newest
+# by its numbers only, and cannot be imported.
+if [ "$(cat "$there/instrumentors-older/.installed" 2>/dev/null)" != "$OPENLIT-both" ]; then
+    installed instrumentors-older "$OPENLIT" -e "$here" 'openai<3' opentelemetry-sdk "openlit==$OPENLIT"
     "$there/instrumentors-older/bin/python" -m pip install --quiet --disable-pip-version-check \
         opentelemetry-instrumentation-openai-v2 'opentelemetry-util-genai==0.4b0'
-    echo both >"$there/instrumentors-older/.installed"
+    echo "$OPENLIT-both" >"$there/instrumentors-older/.installed"
 fi
 installed street 1 -e "$here" -r "$here/integrations/compose/street/requirements.txt"
 
-echo "litellm $LITELLM, Arize Phoenix $PHOENIX, MLflow $MLFLOW and the ClickHouse engine (chdb $CHDB) are in $there"
+echo "litellm $LITELLM, Arize Phoenix $PHOENIX, MLflow $MLFLOW, OpenLIT $OPENLIT and the ClickHouse engine (chdb $CHDB) are in $there"

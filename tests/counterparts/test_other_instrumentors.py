@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counterparts.started import HERE, INSTALLED, needed
 
 pytestmark = pytest.mark.counterpart
-HERE = Path(__file__).parent
-INSTALLED = Path(os.environ.get("ATTRIBKIT_COUNTERPARTS") or HERE.parents[1] / ".counterparts").resolve()
 MODULES = {
     "otel-genai": "opentelemetry.instrumentation.genai.openai",
     "otel-openai-v2": "opentelemetry.instrumentation.openai_v2",
@@ -38,18 +37,17 @@ def python_of(name: str) -> Path:
 
 
 @cache
-def has(name: str) -> bool:
-    """Tell whether an instrumentor is in its environment."""
-    python = python_of(name)
-    if not python.exists():
-        return False
-    tried = subprocess.run([str(python), "-c", f"import {MODULES[name]}"], capture_output=True, check=False)
-    return tried.returncode == 0
+def fault(name: str) -> str:
+    """Return what its environment says of an instrumentor that cannot be imported there; nothing when it can."""
+    tried = subprocess.run(
+        [str(python_of(name)), "-c", f"import {MODULES[name]}"], capture_output=True, text=True, check=False
+    )
+    return tried.stderr[-2000:] if tried.returncode else ""
 
 
 def ran(name: str, order: str, undo: str) -> list[dict[str, Any]]:
-    if not has(name):
-        pytest.skip(f"{name} is not installed: run tests/counterparts/install{'_large' * (name in OLDER)}.sh")
+    needed(python_of(name), name, f"install{'_large' * (name in OLDER)}.sh")
+    assert fault(name) == ""
     source = str(HERE.parents[1] / "src")
     done = subprocess.run(
         [str(python_of(name)), "-W", "ignore", str(HERE / "with_another.py"), name, order, undo],

@@ -48,6 +48,21 @@ def test_a_stream_belongs_to_the_scope_that_made_it(seen: Any, client: Any) -> N
     assert [record.attribution.tenant_id for record in seen.records] == ["acme", "globex"]
 
 
+@pytest.mark.parametrize("how", ["stream", "with_streaming_response"])
+def test_what_asks_where_it_is_entered_is_for_whom_it_was_made_for(how: str, seen: Any, client: Any) -> None:
+    chats = client.chat.completions
+    if how == "stream" and not hasattr(chats, "stream"):
+        chats = client.beta.chat.completions
+    make = chats.stream if how == "stream" else chats.with_streaming_response.create
+    with attribkit.attributed(tenant_id="acme"):
+        manager = make(model=MODEL, messages=user("Hi"))
+    with attribkit.attributed(tenant_id="globex"), manager as entered:
+        opened(client).close()
+        _ = list(entered) if how == "stream" else entered.read()
+    rows = sorted((record.attribution.tenant_id, record.status) for record in seen.records)
+    assert rows == [("acme", "ok"), ("globex", "abandoned")]
+
+
 @pytest.mark.parametrize("how", ["close", "context", "break", "del"])
 def test_a_stream_that_is_left_is_abandoned_and_estimated(how: str, seen: Any, client: Any) -> None:
     with attribkit.attributed(tenant_id="acme"):

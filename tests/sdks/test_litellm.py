@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sdks.checks import one_row
+from sdks.checks import one_row, right
 
 import attribkit
 
@@ -78,3 +78,51 @@ def test_every_shape_is_one_row(
         assert cost.reason  # usage is asked for at gateways only
     else:
         assert cost.status == "priced"
+
+
+def test_a_router_that_falls_back(observe: Any, gateway: Any) -> None:
+    seen = observe()
+    at = {"api_base": seen.base_url, "api_key": "k", "max_retries": 0}
+    models = [
+        {"model_name": "main", "litellm_params": {"model": "openai/gpt-5-mini", **at}},
+        {"model_name": "spare", "litellm_params": {"model": "openai/gpt-4.1-mini", **at}},
+    ]
+    router = litellm.Router(model_list=models, fallbacks=[{"main": ["spare"]}], num_retries=0)
+    gateway.behave(contains="gpt-5-mini", status=500, count=4)
+
+    async def one(tenant: str) -> None:
+        ask = [{"role": "user", "content": f"Where, for {tenant}"}]
+        with attribkit.attributed(tenant_id=tenant):
+            await router.acompletion(model="main", messages=ask)
+            streamed = await router.acompletion(model="main", messages=ask, stream=True)
+        async for _ in streamed:
+            pass
+
+    async def main() -> None:
+        await asyncio.gather(one("acme"), one("globex"))
+
+    asyncio.run(main())
+    assert [record.status for record in seen.records].count("ok") == 4
+    assert len(seen.records) == len(seen.requests()) == len(seen.call_spans())
+    for request in seen.requests():
+        assert f"for {request.attribution['tenant_id']}".encode() in request.body
+
+
+def test_calls_that_are_gathered_and_batches_of_threads(observe: Any) -> None:
+    seen = observe()
+    at = {"model": "openai/gpt-5-mini", "api_base": seen.base_url, "api_key": "k"}
+
+    def ask(tenant: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": f"Where, for {tenant}"}]
+
+    async def main() -> None:
+        calls = []
+        for tenant in ("acme", "globex"):
+            with attribkit.attributed(tenant_id=tenant):
+                calls.append(litellm.acompletion(messages=ask(tenant), **at))
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    with attribkit.attributed(tenant_id="hooli"):
+        litellm.batch_completion(messages=[ask("hooli"), ask("hooli")], **at)
+    right(seen, 4, "acme", "globex", "hooli")

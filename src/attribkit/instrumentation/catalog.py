@@ -84,6 +84,12 @@ def _http_aiohttp(parts: Parts) -> Iterable[Patch]:
     return http_aiohttp.patches(RawCalls(parts.pipeline))
 
 
+def _http_cohere(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import http_sdks
+
+    return http_sdks.patches()
+
+
 def _redirects(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.clients import redirects
 
@@ -144,6 +150,12 @@ def _llama_index(parts: Parts) -> Iterable[Patch]:
     return llama_index.patches()
 
 
+def _pydantic_ai(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import pydantic_ai
+
+    return pydantic_ai.patches()
+
+
 def _peers(parts: Parts) -> Iterable[Patch]:
     if parts.peers is None:
         return ()
@@ -184,6 +196,7 @@ ROOMS = (
     Room("http", ("httpx", "httpx2"), _http),
     Room("http", ("requests",), _http_requests),
     Room("http", ("aiohttp",), _http_aiohttp),
+    Room("http", ("cohere",), _http_cohere),
     Room("redirects", ("httpx", "httpx2"), _redirects),
     Room("asyncio", ("asyncio", "anyio"), _asyncio),
     Room("threads", ("threading",), _threads),
@@ -191,7 +204,8 @@ ROOMS = (
     Room("langchain", ("langchain_core",), _langchain),
     Room("langgraph", ("langgraph.pregel",), _langgraph),
     Room("langgraph", ("langgraph_sdk", "langgraph.pregel.remote"), _langgraph_remote),
-    Room("llama_index", ("llama_index.llms.openai",), _llama_index),
+    Room("llama_index", ("llama_index.llms.openai", "llama_index.core"), _llama_index),
+    Room("pydantic_ai", ("pydantic_ai",), _pydantic_ai),
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "websockets", "grpc"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
     Room("queues", ("anyio.streams.memory",), _memory_streams),

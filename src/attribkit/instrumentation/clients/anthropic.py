@@ -11,6 +11,7 @@ from attribkit.instrumentation.clients.anthropic_batches import MessageBatches
 from attribkit.instrumentation.clients.anthropic_replies import MessageEvents, of_text
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.stainless import StainlessSDK
+from attribkit.instrumentation.deferred import iterates
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Operation, Pipeline
 
@@ -28,6 +29,11 @@ class _Anthropic(StainlessSDK):
         "/v1/complete": "completions",
         "/v1/messages/batches": "batches",
     }
+    managers: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("_messages", "MessageStreamManager"),
+        ("_beta_messages", "BetaMessageStreamManager"),
+        ("_prompt_caching_beta_messages", "PromptCachingBetaMessageStreamManager"),
+    )
     omits_later: ClassVar[bool] = True
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -100,6 +106,7 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
         *sdk.patches(),
         sdk.row("._base_client", "SyncAPIClient._process_response", sdk.process_response, required=False),
         sdk.row("._base_client", "AsyncAPIClient._process_response", sdk.process_response_async, required=False),
+        sdk.row(".lib.tools._beta_runner", "BaseSyncToolRunner.__init__", iterates("_iterator"), required=False),
         sdk.row("._decoders.jsonl", "JSONLDecoder.__decode__", sdk.batches.decoded),
         sdk.row("._decoders.jsonl", "AsyncJSONLDecoder.__decode__", sdk.batches.decoded_async),
     )

@@ -11,6 +11,7 @@ from attribkit.instrumentation.clients.http_bodies import Body
 from attribkit.instrumentation.clients.http_calls import Exchange, RawCalls
 from attribkit.instrumentation.clients.opening import InForce
 from attribkit.instrumentation.clients.stainless import BYPASSED, EXTENSION
+from attribkit.instrumentation.deferred import streams
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Operation
 
@@ -181,5 +182,7 @@ def patches(calls: RawCalls) -> tuple[Patch, ...]:
             Patch(module, "Client.send", httpx.send, "http", library, hot=True),
             Patch(module, "AsyncClient.send", httpx.send_async, "http", library, hot=True),
             Patch(module, "BaseClient._build_redirect_request", httpx.build_redirect_request, "http", library),
+            Patch(module, "Client.stream", streams, "http", library),
+            Patch(library, "stream", streams, "http", library),
         )
     return tuple(rows)

@@ -1,11 +1,14 @@
-"""SDKs that stand on a plain HTTP client and have no patches of their own: how their requests are told from others."""
+"""SDKs that stand on a plain HTTP client, which is where they are recorded: how their requests are told from others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["SDK", "sdk_of"]
+from attribkit.instrumentation.deferred import streams
+from attribkit.instrumentation.patching import Patch
+
+__all__ = ["SDK", "patches", "sdk_of"]
 
 
 class SDK(NamedTuple):
@@ -32,3 +35,11 @@ def sdk_of(headers: Mapping[str, str]) -> SDK | None:
         if agent.startswith(start) and agent.endswith(end):
             return sdk
     return None
+
+
+def patches() -> tuple[Patch, ...]:
+    """Return the rows that keep the scope of Cohere's streams, which ask at their first step."""
+    return (
+        Patch("cohere.v2.client", "V2Client.chat_stream", streams, "http", "cohere", False),
+        Patch("cohere.base_client", "BaseCohere.chat_stream", streams, "http", "cohere", False),
+    )

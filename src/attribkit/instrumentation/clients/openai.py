@@ -50,6 +50,11 @@ class _OpenAI(StainlessSDK):
         "/batches": "batches",
         "/threads/runs": "runs",
     }
+    managers: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("chat._completions", "ChatCompletionStreamManager"),
+        ("responses._responses", "ResponseStreamManager"),
+        ("_assistants", "AssistantStreamManager"),
+    )
 
     @functools.cached_property
     def _jobs(self) -> Jobs:

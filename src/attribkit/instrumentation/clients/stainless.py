@@ -18,6 +18,7 @@ from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.parsed import KINDS, kind_of, of_parsed, of_raw
+from attribkit.instrumentation.deferred import when_entered
 from attribkit.instrumentation.patching import Patch
 from attribkit.instrumentation.streams import Items, abandon_if_dropped, watch, watch_async
 from attribkit.pipeline import Operation, Pipeline
@@ -49,6 +50,9 @@ class StainlessSDK:
     """The SDK's module and package."""
     apis: ClassVar[Mapping[str, str]]
     """Path of a POST request -> the model API that it is."""
+    managers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Context managers that ask for a stream where they are entered: module and class. (The asynchronous ones hold a
+    coroutine, which knows where it was made.)"""
     omits_later: ClassVar[bool] = False
     """True when a body still holds what was not given, to be left out when it is sent."""
 
@@ -314,6 +318,11 @@ class StainlessSDK:
                     ("iter_text", self.iterated("")),
                     ("iter_lines", self.iterated("\n")),
                 )
+            ),
+            row(responses, "ResponseContextManager.__init__", when_entered, required=False),
+            *(
+                row(f".lib.streaming.{module}", f"{cls}.__init__", when_entered, required=False)
+                for module, cls in self.managers
             ),
         )
 

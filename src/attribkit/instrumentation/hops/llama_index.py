@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
-from attribkit import context
+from attribkit.instrumentation.deferred import iterates, streams, streams_async
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
 
-_STREAMS = (types.GeneratorType, types.AsyncGeneratorType)
-
-
-def _stream(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    made, here = wrapped(*args, **kwargs), context.in_force()
-    return context.bound(made, here) if isinstance(made, _STREAMS) and here.attribution else made
-
-
-async def _stream_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    here = context.in_force()
-    made = await wrapped(*args, **kwargs)
-    return context.bound(made, here) if isinstance(made, _STREAMS) and here.attribution else made
-
 
 def patches() -> tuple[Patch, ...]:
-    """Return the rows that keep the scope of streams of LlamaIndex's OpenAI models."""
-    rows = (
-        ("OpenAI.stream_chat", _stream),
-        ("OpenAI.stream_complete", _stream),
-        ("OpenAI.astream_chat", _stream_async),
-        ("OpenAI.astream_complete", _stream_async),
-    )
-    return tuple(
-        Patch("llama_index.llms.openai.base", path, wrapper, "llama_index", "llama-index-llms-openai", False)
-        for path, wrapper in rows
+    """Return the rows that keep the scope of streams: those of LlamaIndex's OpenAI models, and the answers of query
+    engines."""
+
+    def row(module: str, path: str, wrapper: Any, distribution: str) -> Patch:
+        return Patch(f"llama_index.{module}", path, wrapper, "llama_index", distribution, False)
+
+    models, answers = ("llms.openai.base", "llama-index-llms-openai"), ("core.base.response.schema", "llama-index-core")
+    return (
+        row(models[0], "OpenAI.stream_chat", streams, models[1]),
+        row(models[0], "OpenAI.stream_complete", streams, models[1]),
+        row(models[0], "OpenAI.astream_chat", streams_async, models[1]),
+        row(models[0], "OpenAI.astream_complete", streams_async, models[1]),
+        row(answers[0], "StreamingResponse.__init__", iterates("response_gen"), answers[1]),
+        row(answers[0], "AsyncStreamingResponse.__init__", iterates("response_gen"), answers[1]),
     )

@@ -37,6 +37,29 @@ def test_every_request_has_its_owner(method: str, gateway: Any) -> None:
     assert sent(gateway.requests(since=since)) == expected
 
 
+QUEUED = {
+    "fork": "queues",
+    "fork ": "two_workers joinable simple",
+    "fork  ": "managed one_item pipe as_they_were",
+    "spawn": "queues managed",
+    "spawn ": "pipe unaware",
+    "forkserver": "simple",
+}
+
+
+@pytest.mark.parametrize("method", QUEUED)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_every_item_of_a_queue_has_its_owner(method: str, gateway: Any) -> None:
+    seen = gateway.requests()
+    since = seen[-1].seq if seen else 0
+    environ = {**os.environ, "POOLED_BASE_URL": gateway.base_url}
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("queued.py")), method.strip()]
+    ran = subprocess.run([*command, *QUEUED[method].split()], env=environ, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    expected = [(prompt, owner(prompt)) for prompt in sorted(ran.stdout.splitlines())]
+    assert sent(gateway.requests(since=since)) == expected
+
+
 def test_turned_off(observe: Any) -> None:
     seen = observe(hops={"processes": False})
     with scope("acme"):

@@ -126,6 +126,12 @@ def _memory_streams(parts: Parts) -> Iterable[Patch]:
     return memory_streams.patches()
 
 
+def _process_queues(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import process_queues
+
+    return process_queues.patches()
+
+
 def _langchain(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.hops import langchain, langchain_metering, runnables
 
@@ -209,6 +215,7 @@ ROOMS = (
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "websockets", "grpc"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
     Room("queues", ("anyio.streams.memory",), _memory_streams),
+    Room("queues", ("multiprocessing",), _process_queues),
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
     Room("celery", ("celery",), _celery),
     Room("dramatiq", ("dramatiq",), _dramatiq),

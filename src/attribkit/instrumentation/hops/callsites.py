@@ -12,9 +12,9 @@ from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-__all__ = ["Caller", "Site", "caller", "frames_above", "site_of"]
+__all__ = ["Caller", "Site", "caller", "frames_above", "site_of", "user_of"]
 
-_GETS = frozenset({"get", "get_nowait", "receive", "receive_nowait"})
+_GETS = frozenset({"get", "get_nowait", "receive", "receive_nowait", "recv"})
 _PUTS = frozenset({"put", "put_nowait", "send", "send_nowait"})
 _COLLECTORS = frozenset(
     {"append", "appendleft", "add", "insert", "extend", "push", "heappush", "insort", "setdefault", "update"}
@@ -82,7 +82,7 @@ _BETWEEN = frozenset(
 )
 _OURS = ("wrapt", "attribkit.context", "attribkit.instrumentation.")
 _STEPS = frozenset({"__step", "__step_run_and_handle_result", "__wakeup"})
-_ROOTS = frozenset({"asyncio", "threading", "uvloop", "concurrent"})
+_ROOTS = frozenset({"asyncio", "threading", "uvloop", "concurrent", "multiprocessing"})
 _GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
 
 
@@ -98,14 +98,22 @@ def _module(frame: FrameType) -> str:
     return name if isinstance(name, str) else ""
 
 
+def user_of(frame: FrameType | None) -> tuple[str, str]:
+    """Return the module and the function that call, attribkit's own left out."""
+    while frame is not None and _module(frame).startswith(_OURS):
+        frame = frame.f_back
+    return ("", "") if frame is None else (_module(frame), frame.f_code.co_name)
+
+
 def caller(frames: Iterator[FrameType]) -> Caller | None:
     """Return who decides what happens to the value that the first of `frames` gets; None when nobody of the app does:
     the getter runs in a task of its own."""
     found: Caller | None = None
     for frame in frames:
         module = _module(frame)
-        if (module in _BETWEEN and frame.f_code.co_name not in _STEPS) or module.startswith(_OURS):
-            continue
+        name = frame.f_code.co_name
+        if (module in _BETWEEN and name not in _STEPS) or module.startswith(_OURS) or (not module and name in _GETS):
+            continue  # a method of a manager's proxy has no module
         root = module.partition(".")[0] in _ROOTS
         if found is not None and (root or not found.site.passes):
             return found._replace(root=root)

@@ -11,6 +11,7 @@ from typing import Any
 
 from attribkit.context import EMPTY
 from attribkit.context import scope as in_variable
+from attribkit.instrumentation.hops.callsites import user_of
 from attribkit.instrumentation.hops.queues import note_attempt, note_got, note_put
 from attribkit.instrumentation.patching import Patch
 
@@ -19,17 +20,14 @@ __all__ = ["patches"]
 _MODULE = "anyio.streams.memory"
 
 
-def _by_stream(depth: int) -> bool:
+def _by_stream() -> bool:
     """Return whether the stream's own `send` or `receive` calls."""
-    frame: Any = sys._getframe(depth)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(("attribkit.", "wrapt")):
-        frame = frame.f_back
-    return frame is not None and frame.f_globals.get("__name__") == _MODULE
+    return user_of(sys._getframe(2))[0] == _MODULE
 
 
 def _send_nowait(wrapped: Any, stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     item = args[0] if args else kwargs.get("item")
-    beside = None if _by_stream(2) else note_put(stream._state, item)
+    beside = None if _by_stream() else note_put(stream._state, item)
     if beside is None:
         return wrapped(*args, **kwargs)
     try:
@@ -51,7 +49,7 @@ async def _send(wrapped: Any, stream: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 def _receive_nowait(wrapped: Any, stream: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if _by_stream(2):
+    if _by_stream():
         return wrapped(*args, **kwargs)
     here = in_variable()
     if here is not EMPTY:

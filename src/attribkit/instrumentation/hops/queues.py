@@ -26,10 +26,20 @@ from attribkit import context, faults
 from attribkit.attribution import Attribution
 from attribkit.context import EMPTY, Scope, enter, in_force
 from attribkit.context import scope as in_variable
-from attribkit.instrumentation.hops.callsites import Caller, caller, frames_above
+from attribkit.instrumentation.hops.callsites import Caller, caller, frames_above, user_of
+from attribkit.instrumentation.hops.parcels import Parcel
 from attribkit.instrumentation.patching import Patch
 
-__all__ = ["note_attempt", "note_got", "note_put", "patches", "replace_simple_queue"]
+__all__ = [
+    "brought",
+    "claimed",
+    "note_arrived",
+    "note_attempt",
+    "note_got",
+    "note_put",
+    "patches",
+    "replace_simple_queue",
+]
 
 _CLAIMS_KEPT = 64
 """Claims beyond twice the queue's size, before those are dropped whose item somebody took out by hand."""
@@ -212,6 +222,7 @@ class _Beside:
 _beside: dict[int, _Beside] = {}
 _lent: weakref.WeakSet[_Given] = weakref.WeakSet()
 """What is `lent` beside any queue."""
+_thread = threading.local()
 
 
 def _beside_of(of: Any) -> _Beside:
@@ -459,7 +470,7 @@ def _is_stack(of: Any) -> bool:
 def note_put(of: Any, item: object) -> _Beside | None:
     """Remember in which scope `item` is put. Return what has to undo it if it does not get in."""
     try:
-        here = in_force()
+        here = _put_from(item)
         if here is EMPTY and type(item).__weakrefoffset__ == 0 and id(of) not in _beside:
             return None
         if _is_stack(of):
@@ -472,6 +483,31 @@ def note_put(of: Any, item: object) -> _Beside | None:
     except Exception as fault:
         faults.note("queues.put", fault)
         return None
+
+
+def claimed(of: Any, item: object) -> Scope | None:
+    """Return the scope that `item` takes along itself, None if it makes no claim."""
+    if note_put(of, item) is None:
+        return None
+    return _beside_of(of).got(item)
+
+
+_serving: list[None] = []
+"""Not empty in a process that is a manager."""
+
+
+def brought(parcel: tuple[object, tuple[tuple[str, str], ...]] | None) -> None:
+    """A manager's client asks this thread to put what is in `parcel`, an item and its fields."""
+    if parcel is not None:
+        _serving[:] = [None]
+        _thread.brought = parcel[0], Scope(Attribution(parcel[1]), "carried")
+    elif _serving:
+        _thread.brought = None
+
+
+def _put_from(item: object) -> Scope:
+    found = getattr(_thread, "brought", None) if _serving else None
+    return found[1] if found is not None and found[0] is item else in_force()
 
 
 def note_attempt(of: Any, awaits: bool) -> None:
@@ -490,17 +526,25 @@ def note_attempt(of: Any, awaits: bool) -> None:
         faults.note("queues.attempt", fault)
 
 
-def note_got(of: Any, item: object, here: Scope) -> None:
-    """Put the scope of `item` in force where the running code is a consumer. `here` was in force as it asked."""
+def note_got(of: Any, item: object, here: Scope) -> object:
+    """Put the scope of `item` in force where the running code is a consumer. `here` was in force as it asked.
+
+    Return what the consumer gets: the item, in a parcel where a manager hands it on to another process.
+    """
     beside = _beside.get(id(of))
-    if beside is None and not isinstance(here, _Given) and not _lent:
+    claim = None if beside is None else beside.got(item)
+    if claim is not None and _serving and user_of(sys._getframe(2)) == ("multiprocessing.managers", "serve_client"):
+        return Parcel(item, claim.attribution.fields)
+    note_arrived(of, item, claim, here)
+    return item
+
+
+def note_arrived(of: Any, item: object, claim: Scope | None, here: Scope) -> None:
+    """Do the same for an item that has brought its scope itself, or None."""
+    if claim is None and not isinstance(here, _Given) and not _lent:
         return
     try:
-        claim = None if beside is None else beside.got(item)
-        if claim is None and not isinstance(here, _Given) and not _lent:
-            return
-        frames = frames_above(sys._getframe(2))
-        who = caller(frames)
+        who = caller(frames_above(sys._getframe(1)))
         if who is None:  # asyncio itself called: the getter runs in a task of its own
             _hand_over(of, item, claim, here)
         elif _is_consumer(who):
@@ -529,7 +573,7 @@ def _get(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, A
         note_attempt(instance, False)
     item = wrapped(*args, **kwargs)
     if _beside or _lent or here is not EMPTY:
-        note_got(instance, item, here)
+        return note_got(instance, item, here)
     return item
 
 
@@ -540,8 +584,6 @@ def _get_later(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[
 
 
 # -- getters that run in a task or a thread of their own --------------------------------------------------------------
-
-_thread = threading.local()
 
 
 def _hand_over(of: Any, item: object, claim: Scope | None, here: Scope) -> None:
@@ -637,7 +679,9 @@ def _got_from(function: Any) -> Any:
         function = function.args[0] if carried and function.args else inner
     if getattr(function, "__name__", None) in ("get", "get_nowait"):
         of = getattr(function, "__self__", None)
-        return of if isinstance(of, (queue.Queue, SimpleQueue)) else None
+        of_processes = sys.modules.get("multiprocessing.queues")
+        kinds = (of_processes.Queue, of_processes.SimpleQueue) if of_processes is not None else ()
+        return of if isinstance(of, (queue.Queue, SimpleQueue, *kinds)) else None
     return None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import queue
 import threading
 from typing import Any
 
 from attribkit.context import attributed
 from attribkit.verify.asking import MODEL, answer, answer_async, async_client, message, warm
-from attribkit.verify.lab import Lab
+from attribkit.verify.lab import Lab, NotHere
 from attribkit.verify.probe import Group
 
 __all__ = ["GROUP"]
@@ -138,6 +139,50 @@ def simple_queue(lab: Lab) -> None:
 @GROUP.probe("queue.PriorityQueue, a worker thread", relies=("queues",))
 def priority_queue(lab: Lab) -> None:
     _serve_thread(queue.PriorityQueue(), lab)
+
+
+def _work(waiting: Any, done: Any) -> None:
+    """What an app's worker process does: an answer for each prompt."""
+    while (prompt := waiting.recv() if hasattr(waiting, "recv") else waiting.get()) is not None:
+        done.put(answer(prompt))
+
+
+def _serve_process(method: Any, waiting: Any, lab: Lab) -> None:
+    """Let a process that is forked first take prompts that two tenants put."""
+    ends = waiting if isinstance(waiting, tuple) else (waiting, waiting)
+    put = getattr(ends[0], "send", None) or ends[0].put
+    done = method.SimpleQueue()
+    worker = method.Process(target=_work, args=(ends[1], done))
+    worker.start()
+    for tenant in lab.tenants(2):
+        with attributed(**tenant.fields):
+            for _ in range(2):
+                put(tenant.ask())
+                done.get()
+    put(None)
+    worker.join()
+
+
+def _forking() -> Any:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise NotHere("this system has no start method fork")
+    return multiprocessing.get_context("fork")
+
+
+@GROUP.probe("multiprocessing.Queue, a worker process", relies=("queues",), soak=False)
+def process_queue(lab: Lab) -> None:
+    _serve_process(_forking(), _forking().Queue(), lab)
+
+
+@GROUP.probe("multiprocessing.Manager().Queue(), a worker process", relies=("queues",), soak=False)
+def managed_queue(lab: Lab) -> None:
+    with _forking().Manager() as manager:
+        _serve_process(_forking(), manager.Queue(), lab)
+
+
+@GROUP.probe("multiprocessing.Pipe, a worker process", relies=("queues",), soak=False)
+def pipe(lab: Lab) -> None:
+    _serve_process(_forking(), _forking().Pipe(), lab)
 
 
 @GROUP.probe("a queue that is a pool of clients: who put one back is not who takes it next")

@@ -216,3 +216,40 @@ def test_a_step_has_the_tiers_of_its_row() -> None:
                     for tier in {"batch", "flex", "priority"} & set(step):
                         dearer, base = Decimal(step[tier]["input"]), Decimal(row.get(tier, row["standard"])["input"])
                         assert dearer >= base, (seller, model, tier)
+
+
+def advised(model: str | None) -> dict[str, Any]:
+    asked = {"type": "advisor_message", "model": model} if model else {"type": "compaction"}
+    return {"input_tokens": 1_000_000, "output_tokens": 100_000, "iterations": [
+        {**asked, "input_tokens": 150_000, "cache_read_input_tokens": 100_000, "output_tokens": 10_000},
+        {"type": "message", "input_tokens": 1_000_000, "output_tokens": 100_000}]}  # fmt: skip
+
+
+def test_each_round_of_a_reply_has_the_price_of_its_model() -> None:
+    """Opus 4.8 takes 5 and 25 USD a million, 0.5 from the cache; Haiku 4.5 takes 1 and 5."""
+    engine = PriceEngine.bundled()
+    asked: dict[str, Any] = {"provider": "anthropic", "model": "claude-haiku-4-5", "at": "2026-11-15"}
+    assert engine.price(advised(None), **asked).usd == Decimal("0.15") + Decimal("0.01") + Decimal("0.05") + Decimal(
+        "1.5"
+    )
+    cost = engine.price(advised("claude-opus-4-8"), **asked)
+    assert cost.usd == Decimal("0.75") + Decimal("0.05") + Decimal("0.25") + Decimal("1.5")
+    assert cost.usd == sum(line.usd for line in cost.lines) == cost.list_usd
+    assert engine.price(advised("claude-opus-4-8"), batch=True, **asked).usd == cost.usd / 2
+    assert cost.priced_as == "anthropic/claude-haiku-4-5"
+
+
+def test_a_round_of_an_unknown_model_leaves_the_reply_unpriced() -> None:
+    cost = PriceEngine.bundled().price(advised("claude-opus-99"), provider="anthropic", model="claude-haiku-4-5")
+    assert cost.usd is None and "claude-opus-99" in (cost.reason or "")
+
+
+def test_rounds_below_and_above_a_step_are_priced_apart() -> None:
+    """Sonnet 4.5 takes 3 USD a million up to 200,000 tokens of prompt and 6 above."""
+    usage = {"input_tokens": 150_000, "output_tokens": 0, "iterations": [
+        {"type": "compaction", "input_tokens": 250_000, "output_tokens": 0},
+        {"type": "message", "input_tokens": 150_000, "output_tokens": 0}]}  # fmt: skip
+    asked: dict[str, Any] = {"provider": "anthropic", "model": "claude-sonnet-4-5", "at": "2025-11-15"}
+    cost = PriceEngine.bundled().price(usage, **asked)
+    assert cost.usd == Decimal("1.5") + Decimal("0.45")
+    assert [(line.meter, line.quantity) for line in cost.lines] == [("input", 250_000), ("input", 150_000)]

@@ -125,3 +125,16 @@ def test_a_row_holds_list_price_cost_and_charge() -> None:
 def test_a_figure_needs_a_label_and_a_reason(ledger: MemoryLedger, label: str, reason: str) -> None:
     with pytest.raises(ConfigurationError, match="label and a reason"):
         reprice(ledger, HALF, label=label, reason=reason)
+
+
+def test_a_reply_of_several_models_keeps_its_cost() -> None:
+    """Its row has the sum of the tokens; which model made which of them it does not say."""
+    usage = {"input_tokens": 10, "output_tokens": 10, "iterations": [
+        {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 10, "output_tokens": 10},
+        {"type": "message", "input_tokens": 10, "output_tokens": 10}]}  # fmt: skip
+    ledger = MemoryLedger()
+    made = call(usage, "anthropic", "claude-haiku-4-5", started_ns=1_784_000_000 * 10**9)
+    assert made.cost.usd == Decimal("0.00036") and len(made.cost.lines) == 4
+    ledger.finished(made)
+    found = reprice(ledger, HALF, label="half", reason="r")
+    assert found.total.before == found.total.after == made.cost.usd

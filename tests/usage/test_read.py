@@ -124,6 +124,42 @@ def test_what_a_usage_states_beside_tokens() -> None:
     assert usage.model == "gpt-4.1-2025-04-14" and usage.reasoning_tokens == 30
 
 
+COMPACTED = {
+    "input_tokens": 23_000, "output_tokens": 1_000, "service_tier": "standard", "inference_geo": "us",
+    "server_tool_use": {"web_search_requests": 2},
+    "iterations": [{"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500},
+                   {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000}],
+}  # fmt: skip
+
+
+def test_every_round_of_an_anthropic_reply_is_counted() -> None:
+    usage = read_usage(COMPACTED, provider="anthropic")
+    assert dict(usage.meters) == {"input": 203_000, "output": 4_500, "web_search": 2}
+    assert [one.output_tokens for one in usage.rounds] == [3_500, 1_000]
+    assert {one.region for one in usage.rounds} == {"us"}
+    total: dict[str, Any] = {}
+    for meter, quantity in (pair for one in usage.rounds for pair in one.meters):
+        total[meter] = total.get(meter, 0) + quantity
+    assert total == dict(usage.meters)
+
+
+@pytest.mark.parametrize(
+    "iterations", [[], None, [{"type": "message", "input_tokens": 23_000, "output_tokens": 1_000}]]
+)
+def test_one_round_is_what_the_totals_say(iterations: Any) -> None:
+    usage = read_usage({**COMPACTED, "iterations": iterations}, provider="anthropic")
+    assert usage.rounds == ()
+    assert dict(usage.meters) == {"input": 23_000, "output": 1_000, "web_search": 2}
+
+
+@pytest.mark.parametrize(
+    "iterations",
+    ["x", [3], [{"input_tokens": -1}], [{"type": "message", "input_tokens": 9, "output_tokens": 9}], {"a": 1}],
+)
+def test_rounds_that_cannot_be_are_a_problem(iterations: Any) -> None:
+    assert read_usage({**COMPACTED, "iterations": iterations}, provider="anthropic").problems
+
+
 def test_a_batch_line_is_read() -> None:
     line = {"custom_id": "x", "response": {"status_code": 200, "body": {"model": "gpt-4.1", "usage": OPENAI_CHAT}}}
     assert read_usage(line, provider="openai").input_tokens == 100

@@ -209,7 +209,11 @@ class PriceEngine:
     ) -> Cost:
         """Return what `usage` cost at an instant (`at`: date-time, date, ISO text, or nanoseconds since the epoch; now
         when None). What the usage itself states (model, tier, region, speed) goes before the arguments. `who` is the
-        Attribution of the call, for overrides with a `when`."""
+        Attribution of the call, for overrides with a `when`. What was asked in several rounds is priced round by
+        round."""
+        if usage[10] and usage[2]:
+            asked = (provider, model, api, service_tier, region, batch, at, who)
+            return self._by_round(usage, *asked)
         try:
             ns = time_ns() if at is None else at if isinstance(at, int) else _instant(at)
             batch = batch or api == "batch"
@@ -230,6 +234,50 @@ class PriceEngine:
             return _priced(usage, entry)
         except Exception as error:  # the app comes first: no payload may break it
             return Cost.unknown(f"cannot be priced: {type(error).__name__}: {error}", price_version=self._own_version)
+
+    def _by_round(
+        self,
+        usage: Usage,
+        provider: str | None,
+        model: str | None,
+        api: str | None,
+        service_tier: str | None,
+        region: str | None,
+        batch: bool,
+        at: datetime | date | str | int | None,
+        who: Attribution | None,
+    ) -> Cost:
+        """Return the sum of what each round cost, with the last one's row; unpriced when one of them is."""
+        at = time_ns() if at is None else at
+        costs = []
+        for one in usage.rounds:
+            cost = self.cost(
+                one._replace(model=one.model or usage.model, estimated=usage.estimated),
+                provider=provider,
+                model=model,
+                api=api,
+                service_tier=service_tier,
+                region=region,
+                batch=batch,
+                at=at,
+                who=who,
+            )
+            if cost.usd is None:
+                return cost
+            costs.append(cost)
+        lines: dict[tuple[str, Decimal], CostLine] = {}
+        for line in (line for cost in costs for line in cost.lines):
+            met = lines.get((line.meter, line.unit_price))
+            if met is not None:
+                line = line._replace(quantity=met.quantity + line.quantity, usd=_add(met.usd, line.usd))
+            lines[line.meter, line.unit_price] = line
+        last = next((cost for cost in reversed(costs) if cost.status == "priced"), costs[-1])
+        return last._replace(
+            usd=_sum(cost.usd for cost in costs),
+            lines=tuple(lines.values()),
+            list_usd=_sum(cost.list_usd for cost in costs),
+            charged_usd=_sum(cost.charged_usd for cost in costs),
+        )
 
     def rate(
         self,
@@ -517,6 +565,16 @@ def _priced(usage: Usage, entry: _Entry) -> Cost:
             entry.built,
         ),
     )
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the sum, None when one of them is not known."""
+    total = _ZERO
+    for usd in amounts:
+        if usd is None:
+            return None
+        total = _add(total, usd)
+    return total
 
 
 def _of_perplexity(model: str | None, api: str | None) -> str | None:

@@ -64,8 +64,12 @@ class _Tally:
 
 def price_again(row: LedgerRow, engine: PriceEngine) -> Cost | None:
     """Return what a row costs by the engine's prices at the time of the call; None when there is nothing to price: a
-    call that was never served, or whose usage nobody stated."""
+    call that was never served, or whose usage nobody stated; and when a meter had more prices than one, as in a reply
+    of several rounds and models: the row says no more which tokens had which."""
     if not row.meters or row.status == "rejected":
+        return None
+    priced = [line[0] for line in json.loads(row.cost_lines)] if row.cost_lines else []
+    if len(set(priced)) < len(priced):
         return None
     meters = tuple(
         (name, quantity if type(quantity) is int else Decimal(str(quantity)))

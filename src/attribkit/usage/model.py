@@ -49,6 +49,9 @@ class Usage(NamedTuple):
     """The cost that the payload itself states (OpenRouter, Perplexity)."""
     estimated: str | None = None
     """How these numbers were estimated; None when the provider stated them."""
+    rounds: tuple[Usage, ...] = ()
+    """The parts of one reply that are priced apart: the server asked a model several times for it (Anthropic's
+    compaction, advisor, fallback). Together they are `meters`; one with a `model` was made by another model."""
 
     def get(self, meter: str) -> int | Decimal:
         """Return the quantity of one meter, 0 when it is not there."""

@@ -65,7 +65,7 @@ def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
         meters = (("input", prompt), ("output", completion))
     else:
         meters = (("input", prompt),) if prompt else (("output", completion),) if completion else ()
-    return _new(Usage, (meters, reasoning, True, (), None, None, None, None, None, None))
+    return _new(Usage, (meters, reasoning, True, (), None, None, None, None, None, None, ()))
 
 
 def from_chat(payload: Mapping[str, Any]) -> Usage:

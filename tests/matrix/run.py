@@ -54,6 +54,8 @@ TABLE = (
         (f"{SDKS}litellm.py", f"{SDKS}llama_index.py"),
         skips=False,
     ),
+    Row("aiobotocore-2", ("aiobotocore==2.*",), (f"{SDKS}bedrock_async.py",), skips=False),
+    Row("aiobotocore-3", ("aiobotocore==3.*",), (f"{SDKS}bedrock_async.py",), skips=False),
     Row(
         "langchain-0.3",
         (

@@ -63,6 +63,12 @@ def _bedrock(parts: Parts) -> Iterable[Patch]:
     return bedrock.patches(parts.pipeline)
 
 
+def _bedrock_async(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.clients import bedrock
+
+    return bedrock.patches_async(parts.pipeline)
+
+
 def _http(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.clients import http_httpx
     from attribkit.instrumentation.clients.http_calls import RawCalls
@@ -199,6 +205,7 @@ ROOMS = (
     Room("anthropic", ("anthropic",), _anthropic),
     Room("google_genai", ("google.genai",), _google_genai),
     Room("bedrock", ("botocore",), _bedrock),
+    Room("bedrock", ("aiobotocore",), _bedrock_async),
     Room("http", ("httpx", "httpx2"), _http),
     Room("http", ("requests",), _http_requests),
     Room("http", ("aiohttp",), _http_aiohttp),

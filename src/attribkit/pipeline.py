@@ -34,7 +34,7 @@ def _forked() -> None:
 
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Future
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
@@ -123,7 +123,7 @@ class Prices(Protocol):
 
 class Guard(Protocol):
     """What the pipeline asks of budgets. `reserve` raises BudgetExceeded; with `wait=False` it answers WAIT where it
-    would block, and is asked again in one of `threads`."""
+    would block, and the call is asked for `later`, in another thread."""
 
     def reserve(self, call: LLMCall, attribution: Attribution, operation_id: str, *, wait: bool = True) -> Any: ...
     def settle(
@@ -134,8 +134,7 @@ class Guard(Protocol):
     ) -> None: ...
     def grow(self, reservation: Any, call: LLMCall, made: int) -> int: ...
     def release(self, reservation: Any) -> None: ...
-    @property
-    def threads(self) -> Executor: ...
+    def later(self, call: LLMCall, attribution: Attribution, operation_id: str) -> Future[Any]: ...
 
 
 class Tiers(Protocol):
@@ -424,7 +423,7 @@ class Operation:
         assert guard is not None
         import asyncio
 
-        future = guard.threads.submit(guard.reserve, self.call, self.attribution, self.operation_id)
+        future = guard.later(self.call, self.attribution, self.operation_id)
         try:
             found = await asyncio.wrap_future(future)
         except BudgetExceeded as refusal:

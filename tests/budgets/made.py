@@ -46,7 +46,9 @@ class Told:
 
 
 def guard(store: Any, *budgets: Budget, keep: bool = False, now: Callable[[], float] | None = None, **more: Any) -> Any:
-    """Return a guard on `store`; without its thread, and so without local shares, unless `keep`."""
+    """Return a guard on `store`; without its thread, and so without local shares, unless `keep`. Its calls wait for
+    what others hold only with `patience`."""
+    more.setdefault("patience", 0.0)
     if now is not None:
         more["now"] = now
     return BudgetGuard(budgets, store=lambda: _Lent(store), bounds=Told(), keep=keep, **more)

@@ -16,28 +16,47 @@ from attribkit.budgets.reservations import WAIT, Local, Plan, Reservation, Wait
 from attribkit.budgets.store import Store
 from attribkit.errors import BudgetExceeded, BudgetStoreBusy, BudgetStoreDown
 
-__all__ = ["Admission"]
+__all__ = ["PATIENCE", "Admission", "Turn"]
 
 _ASK_AGAIN = 0.02
 """How often a process asks again for the calls that wait for room."""
 _IN_A_ROW, _REFUSED_SECONDS = 8, 0.02
 """After so many refusals in a row calls are refused for so long without asking the store."""
-_SHARE_PATIENCE = 1.0
-"""How long a call that would be refused waits for shares to come back."""
+PATIENCE = 1.0
+"""How long a call that would be refused waits for what others hold to come back."""
 _SWEEP_SECONDS = 0.1
+
+
+class Turn:
+    """How a call waits for room: since when (monotonic), and until when in a queue that is bounded.
+
+    One that does not `stay` asks the store once, and finds in `local` where it would have to wait.
+    """
+
+    __slots__ = ("begun", "local", "queued_until", "stays")
+
+    def __init__(self, *, stays: bool = True) -> None:
+        self.begun = time.monotonic()
+        self.queued_until = 0.0
+        self.local: Local | None = None
+        self.stays = stays
 
 
 class Admission:
     """Decides at the store what this process cannot decide by itself."""
 
-    def __init__(self, account: Account, *, journals: str | None, now: Callable[[], float]) -> None:
-        self._account, self._journals, self._now = account, journals, now
+    def __init__(
+        self, account: Account, *, journals: str | None, patience: float = PATIENCE, now: Callable[[], float]
+    ) -> None:
+        self._account, self._journals, self._patience, self._now = account, journals, patience, now
         self._lock = threading.Lock()
         self._queued = 0
         self._swept = 0.0
 
-    def take(self, plan: Plan, reservation: Reservation, now: float, wait: bool) -> BudgetExceeded | Wait | None:
-        """Take from the store what is asked for. None: it is held."""
+    def take(
+        self, plan: Plan, reservation: Reservation, now: float, wait: bool, turn: Turn | None = None
+    ) -> BudgetExceeded | Wait | None:
+        """Take from the store what is asked for. None: it is held. Whoever gives a `turn` ends it with `leave`."""
         account = self._account
         store = account.store
         if store is None or now < account.down_until:
@@ -48,9 +67,7 @@ class Admission:
                 return refusal(full, reservation.operation_id)
         if not store.direct and not wait:
             return WAIT
-        patience = time.monotonic() + _SHARE_PATIENCE
-        queued_until = 0.0
-        queue = place = None
+        own = queue = place = None
         try:
             while True:
                 answer, local = account.ask(store, reservation, now, wait=wait)
@@ -59,30 +76,36 @@ class Admission:
                 state = answer.states[answer.refused]
                 if state.reserved and self.sweep(store, now):
                     continue
+                if turn is None:
+                    turn = own = Turn()
                 tick = time.monotonic()
-                # A share may come back; what is spent does not.
+                # What is held may come back; what is spent does not.
                 left = local.limit.amount + state.extra - state.spent
-                lent = state.lent > 0 and left >= reservation.amount_of(local) and tick < patience
-                if not lent and plan.queue is not None and not queued_until:
+                held_until = turn.begun + (PATIENCE if state.lent > 0 else self._patience if plan.patient else 0.0)
+                held = left >= reservation.amount_of(local) and tick < held_until
+                if not held and plan.queue is not None and not turn.queued_until:
                     with self._lock:
                         if self._queued >= plan.queue.waiting:
                             return refusal(local, reservation.operation_id, state)
                         if not wait:
                             return WAIT
                         self._queued += 1
-                    queued_until = tick + plan.queue.seconds
-                if not lent and tick >= queued_until:
+                    turn.queued_until = tick + plan.queue.seconds
+                if not held and tick >= turn.queued_until:
                     if left < reservation.amount_of(local):
                         local.refusals += 1
                         local.refused_at = tick
                     return refusal(local, reservation.operation_id, state)
                 if not wait:
                     return WAIT
+                if not turn.stays:
+                    turn.local = local
+                    return WAIT
                 if queue is None:
                     queue = local.queue
                     place = queue.join()
                 assert place is not None
-                queue.wait(place, _ASK_AGAIN, max(patience if lent else 0.0, queued_until))
+                queue.wait(place, _ASK_AGAIN, max(held_until if held else 0.0, turn.queued_until))
                 now = self._now()
                 if now >= plan.until:  # the window that was full has ended while the call waited
                     with account.lock:
@@ -95,9 +118,14 @@ class Admission:
         finally:
             if queue is not None and place is not None:
                 queue.leave(place)
-            if queued_until:
-                with self._lock:
-                    self._queued -= 1
+            if own is not None:
+                self.leave(own)
+
+    def leave(self, turn: Turn) -> None:
+        """End a turn: somebody else may wait in its stead."""
+        if turn.queued_until:
+            with self._lock:
+                self._queued -= 1
 
     def sweep(self, store: Store, now: float) -> bool:
         """Bury processes that have died. True when one of them held something."""

@@ -6,13 +6,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attribkit.attribution import Attribution
 from attribkit.budgets import holders
 from attribkit.budgets.account import Account
-from attribkit.budgets.admission import Admission
+from attribkit.budgets.admission import PATIENCE, Admission, Turn
 from attribkit.budgets.growth import Growth
 from attribkit.budgets.journal import Journal
 from attribkit.budgets.keeper import LEASE, Keeper
@@ -48,10 +50,11 @@ class BudgetGuard:
         journals: str | None = None,
         also: Callable[[Notice], Any] | None = None,
         keep: bool = True,
+        patience: float = PATIENCE,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._open_store, self._bounds, self._also = store, bounds, also
-        self._journals, self._keep, self._now = journals, keep, now
+        self._journals, self._keep, self._patience, self._now = journals, keep, patience, now
         self._closed = self._fork_lock = False
         self._begin()
         self._plans = Plans(budgets, self._account, now)
@@ -61,7 +64,7 @@ class BudgetGuard:
         """Begin with nothing held: at first, and in a forked child."""
         self._teller = Teller(self._also)
         self._account = account = Account(keep=self._keep, now=self._now, teller=self._teller)
-        self._admission = Admission(account, journals=self._journals, now=self._now)
+        self._admission = Admission(account, journals=self._journals, patience=self._patience, now=self._now)
         self._growth = Growth(account, self._bounds, self._teller, keep=self._keep, now=self._now)
         self._opening = threading.Lock()
         self._keeper: Keeper | None = None
@@ -71,12 +74,19 @@ class BudgetGuard:
     # -- reserve ------------------------------------------------------------------------------------------------------
 
     def reserve(
-        self, call: LLMCall, attribution: Attribution, operation_id: str, *, wait: bool = True
+        self,
+        call: LLMCall,
+        attribution: Attribution,
+        operation_id: str,
+        *,
+        wait: bool = True,
+        turn: Turn | None = None,
     ) -> Reservation | Wait | None:
         """Hold the worst case of `call` in every budget that matches, None when none does.
 
         Raises BudgetExceeded when one of them has no room; then nothing is held anywhere. With `wait=False`, WAIT is
-        returned where the answer would block: over a network, while another process has the store, in a queue.
+        returned where the answer would block: over a network, while another process has the store, in a queue. `later`
+        is for callers that may not block then.
         """
         now, account = self._now(), self._account
         if account.store is None and not self._ready(wait) and not wait:
@@ -106,7 +116,7 @@ class BudgetGuard:
                 reservation = self._prepared(plan, call, attribution, downgrade, operation_id)
                 if account.claim(reservation):
                     return reservation
-            refused = self._admission.take(plan, reservation, now, wait)
+            refused = self._admission.take(plan, reservation, now, wait, turn)
             if refused is None:
                 if plan.downgrades and downgrade is None:
                     # The store's answer may say that a threshold is passed: the call is cheaper than what it holds.
@@ -119,6 +129,34 @@ class BudgetGuard:
                 assert isinstance(refused, BudgetExceeded)
                 raise refused
             downgrade, reservation = cheapest, None
+
+    def later(self, call: LLMCall, attribution: Attribution, operation_id: str) -> Future[Reservation | Wait | None]:
+        """Reserve in another thread. A call that has to wait for room leaves it, so that others are asked for."""
+        from concurrent.futures import Future
+
+        future: Future[Reservation | Wait | None] = Future()
+        turn, context = Turn(stays=False), copy_context()  # what a budget has to say is put on the caller's span
+
+        def ask() -> None:
+            try:
+                found = self.reserve(call, attribution, operation_id, turn=turn)
+            except BaseException as error:
+                self._admission.leave(turn)
+                future.set_exception(error)
+                return
+            if found is WAIT and turn.local is not None and not turn.stays:
+                turn.stays = True
+                turn.local.queue.later(partial(context.copy().run, ask))  # the context itself is still in use here
+                return
+            self._admission.leave(turn)
+            future.set_result(found)
+
+        future.set_running_or_notify_cancel()
+        try:
+            self._threads.submit(context.run, ask)
+        except RuntimeError:  # the interpreter ends, and starts no more threads
+            ask()
+        return future
 
     def _prepared(
         self, plan: Plan, call: LLMCall, who: Attribution, downgrade: Threshold | None, operation_id: str
@@ -223,7 +261,7 @@ class BudgetGuard:
             self._ready(True)
             self._charge(call, attribution, operation_id, usd, usage)
 
-        charge = self.threads.submit(later)
+        charge = self._threads.submit(later)
         self._charging.add(charge)
         charge.add_done_callback(self._charging.discard)
 
@@ -368,8 +406,8 @@ class BudgetGuard:
         return self._keeper is None or self._keeper.stopped
 
     @property
-    def threads(self) -> ThreadPoolExecutor:
-        """Where async callers let a reservation wait."""
+    def _threads(self) -> ThreadPoolExecutor:
+        """Where the store is asked for callers that may not block."""
         if self._executor is None:
             from concurrent.futures import ThreadPoolExecutor
 

@@ -76,6 +76,7 @@ class Plans:
                 all(limit.budget.unit == "usd" for limit in limits),
                 tuple(downgrades),
                 max(queues, key=lambda one: one.seconds) if queues else None,
+                not any(one.action in ("queue", "reject") for limit in limits for one in limit.budget.thresholds),
                 locals[0] if len(locals) == 1 and limits[0].budget.unit == "usd" and not downgrades else None,
             )
         with self._account.lock:

@@ -6,6 +6,9 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+
+from attribkit import faults
 
 __all__ = ["Queue"]
 
@@ -14,11 +17,35 @@ class Queue:
     """Waiting calls, oldest first. Only the first asks the store now and then; the others sleep until it is their
     turn. So a process asks as often with a thousand waiting calls as with one, and calls get in by their age."""
 
-    __slots__ = ("_lock", "waiting")
+    __slots__ = ("_jobs", "_lock", "_works", "waiting")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.waiting: deque[threading.Lock] = deque()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._works = False
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Do `job`, which may wait here, in a thread of this queue: one after the other, so that however many async
+        calls wait for room in one counter, they take one thread, and none from the calls of others."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._works:
+                return
+            self._works = True
+        threading.Thread(target=self._working, name="attribkit-queue", daemon=True).start()
+
+    def _working(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._works = False
+                    return
+                job = self._jobs.popleft()
+            try:
+                job()
+            except Exception as fault:
+                faults.note("budgets.queue", fault)
 
     def join(self) -> threading.Lock:
         """Return a place in the queue, to be given to `wait` and, in the end, to `leave`."""

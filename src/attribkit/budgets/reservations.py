@@ -96,6 +96,8 @@ class Plan(NamedTuple):
     only_usd: bool
     downgrades: tuple[tuple[Local, Threshold], ...]
     queue: Threshold | None
+    patient: bool = True
+    """Whether a call waits a moment for what others hold: no budget says how it is to be refused or queued."""
     single: Local | None = None
     """The only counter, where it counts USD and no threshold changes a call."""
 

@@ -1,6 +1,6 @@
 """Sums over many rows equal the sum of the Decimals, to the last digit.
 
-Ten million rows: ATTRIBKIT_MANY_ROWS=10000000 python -m pytest tests/ledger/test_exact_sums.py
+Ten million rows in each store: ATTRIBKIT_MANY_ROWS=10000000 python -m pytest tests/ledger/test_exact_sums.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import random
 from decimal import Context, Decimal
 from pathlib import Path
 
+import pytest
+
 from attribkit.ledger.base import Question
+from attribkit.ledger.memory import MemoryLedger
 from attribkit.ledger.sqlite import SqliteLedger
 from attribkit.money import from_pico, to_pico
 from attribkit.pricing.engine import PriceEngine
@@ -21,7 +24,8 @@ _KINDS = 1_000
 _WIDE = Context(prec=60)
 
 
-def test_the_sum_of_many_costs_is_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["file", "memory"])
+def test_the_sum_of_many_costs_is_exact(tmp_path: Path, kept: str) -> None:
     engine, dice = PriceEngine.bundled(), random.Random(7)
     costs = []
     for _ in range(_KINDS):
@@ -30,7 +34,7 @@ def test_the_sum_of_many_costs_is_exact(tmp_path: Path) -> None:
         cost = engine.price(payload, provider="openai", model=dice.choice(("gpt-5-nano", "gpt-4.1", "o1-pro")))
         assert cost.usd is not None and from_pico(to_pico(cost.usd)) == cost.usd  # nothing below a pico-dollar
         costs.append(cost.usd)
-    store = SqliteLedger(str(tmp_path / "many.db"))
+    store = SqliteLedger(str(tmp_path / "many.db")) if kept == "file" else MemoryLedger()
     store.query(Question())
     columns = (
         "call_id, operation_id, attempt, started_ns, client, provider, host, api, batch, stream, status, hop, "

@@ -34,6 +34,16 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("azure", "codex-mini", IN, {"region": "global"}, "1.5"),
     ("azure", "azure/eu/codex-mini", IN, {}, "1.65"),
     ("bedrock", "minimax.minimax-m2.1", IN, {"region": "eu-west-1"}, "0.36"),
+    # kinds of deployment, as Azure writes them; a zone that is not named has no price
+    ("azure", "gpt-4o", IN, {"region": "GlobalBatch"}, "1.25"),
+    ("azure", "gpt-4o", IN, {"region": "Data Zone US"}, "2.75"),
+    ("azure", "gpt-4o", IN, {"region": "DataZoneStandard"}, None),
+    ("azure", "gpt-4.1-mini", IN, {"region": "DataZoneProvisionedManaged"}, "0"),
+    # Anthropic's own platform, billed by AWS
+    ("bedrock", "claude_platform/claude-opus-4-8", {"input_tokens": MILLION}, {"region": "us-west-2"}, "5"),
+    ("bedrock", "bedrock/claude_platform/claude-opus-4-8", {"input_tokens": MILLION, "inference_geo": "us"},
+     {"region": "us-west-2"}, "5.5"),
+    ("bedrock", "claude_platform/claude-opus-99", {"input_tokens": MILLION}, {}, None),
     # snapshots cost what their family costs; older ones what they cost themselves
     ("openai", "gpt-4o-mini-transcribe-2025-12-15", HEARD, {}, "3"),
     ("openai", "gpt-4o-mini-tts-2025-12-15", OUT, {}, "12"),

@@ -34,8 +34,8 @@ _INPUT, _OUTPUT = INPUT_METERS, OUTPUT_METERS
 _TEXT_INPUT = ("input", "cache_read", "cache_write_5m", "cache_write_1h")
 _TEXT_OUTPUT = ("output", "reasoning_apart")
 _AZURE_ZONES = {
-    **dict.fromkeys(("globalstandard", "global-standard", "globalbatch"), "global"),
     **{zone: f"datazone-{zone}" for zone in ("us", "eu", "apac")},
+    **{f"datazone{zone}": f"datazone-{zone}" for zone in ("us", "eu", "apac")},
 }
 _AGENT_SONAR = "perplexity/perplexity/sonar"
 """What Perplexity's Agent API calls "perplexity/sonar"; LiteLLM writes the chat API's "sonar" like that."""
@@ -429,6 +429,10 @@ class PriceEngine:
         ns: int,
     ) -> _Entry:
         entry = _Entry(_EVER, _NEVER, self.catalog.version, self.catalog.built)
+        seller = self.seller_of(provider, model) if isinstance(model, str) else None
+        if seller == "azure" and isinstance(region, str):
+            region, kind = _azure_deployment(region)
+            batch, tier = batch or kind == "batch", kind if kind in COMMITTED else tier
         tier = _tier(tier, speed, batch)
         if tier in COMMITTED:
             entry.free, entry.reason = COMMITTED[tier], "committed"
@@ -436,7 +440,8 @@ class PriceEngine:
         if not isinstance(model, str) or not model.strip():
             entry.reason = "the call names no model"
             return entry
-        seller = self.seller_of(provider, model)
+        if seller == "bedrock" and "claude_platform/" in model:  # AWS bills it, Anthropic serves and prices it
+            seller, region = "anthropic", None
         if seller is None and provider:
             seller = provider.lower()
         if seller is None:
@@ -653,9 +658,6 @@ def _region(seller: str, region: str | None, model: str) -> str | None:
     """Return where the call was served in the words of the seller's rows."""
     if region is None:
         region = stated_region(model, seller)
-    if seller == "azure" and isinstance(region, str):
-        region = region.lower().replace(" ", "")  # "East US 2", as the portal writes it
-        return _AZURE_ZONES.get(region, region)
     if seller == "bedrock":
         scope = profile_scope(model)
         if scope == "global":
@@ -664,6 +666,16 @@ def _region(seller: str, region: str | None, model: str) -> str | None:
             return scope
         region = region or (scope if scope != "us" else None) or "in-region"
     return region.lower() if isinstance(region, str) else None
+
+
+def _azure_deployment(region: str) -> tuple[str, str | None]:
+    """Return the region or zone of what Azure writes ("East US 2", "DataZoneStandard", "GlobalBatch"), and what kind of
+    deployment it is, where that is said."""
+    word = region.lower().replace(" ", "").replace("-", "").replace("_", "")
+    if "provisioned" in word or word == "ptu":
+        return word, "provisioned"
+    zone = word.removesuffix("batch").removesuffix("standard") or word
+    return _AZURE_ZONES.get(zone, zone), "batch" if word.endswith("batch") else None
 
 
 def _instant(at: datetime | date | str) -> int:

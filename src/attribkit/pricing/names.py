@@ -7,7 +7,9 @@ from collections.abc import Container, Iterator, Mapping
 __all__ = ["candidates", "nearest", "profile_scope", "snapshot_day", "stated_region", "without_date"]
 
 _SCOPES = frozenset(("global", "us", "eu", "apac", "jp", "au", "ca", "us-gov"))
-_ROUTES = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global"))
+_ROUTES = frozenset(
+    ("converse", "converse_like", "invoke", "responses", "chat", "global-standard", "global", "claude_platform")
+)
 _VARIANTS = frozenset(("thinking", "extended", "beta", "exacto"))
 _ZONES = {"eu": "datazone-eu", "us": "datazone-us", "apac": "datazone-apac", "global": "global", "us-gov": "usgov"}
 """What LiteLLM writes before an Azure model (azure/eu/gpt-4o), to the deployment type."""

@@ -30,6 +30,7 @@ class Route:
         "_dialect",
         "_fields",
         "_headers",
+        "_last",
         "_lock",
         "_pseudonymise",
         "_secret",
@@ -60,13 +61,20 @@ class Route:
         self._pseudonymise = settings.pseudonymise
         self._secret = secret
         self._headers: dict[Attribution, Headers] = {}
+        self._last: tuple[Attribution | None, Headers] = None, ()
         self._sent: dict[Attribution, Attribution] = {}
         self._lock = threading.Lock()
 
     def headers(self, attribution: Attribution) -> Headers:
         """Return the headers that say `attribution`, lower-case names. Computed once for each attribution."""
+        last = self._last
+        if last[0] is attribution:
+            return last[1]
         found = self._headers.get(attribution)
-        return found if found is not None else self._said(attribution)
+        if found is None:
+            return self._said(attribution)
+        self._last = attribution, found
+        return found
 
     def _said(self, attribution: Attribution) -> Headers:
         try:

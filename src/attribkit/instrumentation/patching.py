@@ -17,11 +17,13 @@ import wrapt
 
 from attribkit import faults
 
-__all__ = ["Patch", "PatchState", "Patches", "Standby", "Status"]
+__all__ = ["Patch", "PatchState", "Patches", "Standby", "Status", "takes"]
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 Replacement = Callable[[Any, list[None]], Any]
 """Takes the original and a switch, an empty list once the patch is off; returns what stands in the original's place."""
+Direct = Callable[[Callable[..., Any], list[None]], Callable[..., Any] | None]
+"""The same for a plain function with parameters that it knows; returns None where the parameters are others."""
 Status = Literal["applied", "waiting", "missing", "unsupported", "off"]
 
 
@@ -82,6 +84,9 @@ class Patch(NamedTuple):
     """What puts it on and takes it off as it is needed; None for a patch that is always on."""
     replaces: bool = False
     """True where `wrapper` is a `Replacement`: for a target that is used so often that a proxy in front of it shows."""
+    direct: Direct | None = None
+    """For a hot target: makes a function that names the parameters, where packing and unpacking them shows. It calls
+    its own `__wrapped__`. Where that cannot stand there, `wrapper` does."""
 
 
 class PatchState(NamedTuple):
@@ -141,6 +146,17 @@ class _Applied:
 
 def _nothing(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return wrapped(*args, **kwargs)
+
+
+def takes(function: types.FunctionType, *names: str, more: bool = False) -> bool:
+    """Return whether a function has parameters of these names, and no others; with `more`, others by keyword."""
+    code = function.__code__
+    rest = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    return rest == (inspect.CO_VARKEYWORDS if more else 0) and _parameters(code) == names
+
+
+def _parameters(code: types.CodeType) -> tuple[str, ...]:
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _plain(original: types.FunctionType, wrapper: Wrapper, switch: list[None], *, method: bool) -> Callable[..., Any]:
@@ -271,7 +287,11 @@ class Patches:
             handle.__wrapped__ = original
             setattr(owner, name, handle)
         elif row.hot and type(original) is types.FunctionType:
-            handle = _plain(original, cast(Wrapper, row.wrapper), switch, method=isinstance(owner, type))
+            handle = None if row.direct is None else row.direct(original, switch)
+            if handle is None:
+                handle = _plain(original, cast(Wrapper, row.wrapper), switch, method=isinstance(owner, type))
+            else:
+                functools.update_wrapper(handle, original)
             setattr(owner, name, handle)
         else:
             handle = wrapt.wrap_object(module, row.path, wrapt.FunctionWrapper, (row.wrapper, switch))

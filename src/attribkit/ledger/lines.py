@@ -117,9 +117,8 @@ def plain_line(call: PlainCall) -> bytes:
     shared = kind.text
     if shared is None:
         shared = kind.text = _fragment(_kind_values(kind))
-    fields = _attribution_texts.get(attribution)
-    if fields is None:
-        fields = kept(_attribution_texts, attribution, _fragment(_attribution_values(attribution)))
+    last = _latest
+    fields = last[1] if last[0] is attribution else _attribution_text(attribution)
     try:
         return orjson.dumps((PLAIN, own, meters, shared, fields), None, _NEWLINE)
     except TypeError:  # a lone surrogate in the id of the response
@@ -142,7 +141,18 @@ def _fragment(value: Any) -> orjson.Fragment:
         return orjson.Fragment(encode(_plain(value)).encode())
 
 
+def _attribution_text(attribution: Attribution) -> orjson.Fragment:
+    global _latest
+    text = _attribution_texts.get(attribution)
+    if text is None:
+        text = kept(_attribution_texts, attribution, _fragment(_attribution_values(attribution)))
+    _latest = attribution, text
+    return text
+
+
 _attribution_texts: dict[Attribution, orjson.Fragment] = {}
+_latest: tuple[Attribution | None, Any] = None, None
+"""The attribution that was asked for last: calls of one scope come in a row."""
 
 
 def _plain(value: Any) -> Any:

@@ -71,6 +71,8 @@ class Tracers:
         self._provider = provider
         self._tracer: Tracer | None = None
         self._trace: Any = None
+        self.current: Any = None
+        """`opentelemetry.context.get_current`, once there is a `trace()`."""
         self._none = False
         self._by_name = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ
         self._unseen: tuple[object, bool] | None = None
@@ -80,9 +82,9 @@ class Tracers:
         if self._trace is None and (
             self._provider is not None or self._by_name or "opentelemetry.trace" in sys.modules
         ):
-            from opentelemetry import trace
+            from opentelemetry import context, trace
 
-            self._trace = trace
+            self._trace, self.current = trace, context.get_current
         return self._trace
 
     def tracer(self) -> Tracer | None:
@@ -263,13 +265,15 @@ class CallSpans:
         trace = tracers.trace()
         if trace is None:
             return None
-        here = trace.get_current_span()
-        recording = here.is_recording()
-        if recording and scope_of(here) != names.SCOPE and is_call(here):
-            return self._stamp(here, attribution)
+        here, recording = None, False
+        if tracers.current():  # an empty context has no span
+            here = trace.get_current_span()
+            recording = here.is_recording()
+            if recording and scope_of(here) != names.SCOPE and is_call(here):
+                return self._stamp(here, attribution)
         open_spans = self.open_spans
         if open_spans is not None and open_spans.held:
-            found = open_spans.claim(here.get_span_context().trace_id, attribution)
+            found = open_spans.claim(0 if here is None else here.get_span_context().trace_id, attribution)
             if found is not None:
                 return self._stamp(found, attribution) if found else (NamedSpan(here) if recording else None)
         tracer = tracers.tracer() if self._own else None

@@ -33,6 +33,7 @@ else:
 _Reader = Callable[[Mapping[str, Any]], Usage]
 
 _from_chat: _Reader = openai.from_chat
+_plain_chat = openai.plain_chat
 _CHAT: dict[str, Callable[[], _Reader]] = {
     "xai": lambda: chat_servers.from_xai,
     "openrouter": lambda: chat_servers.from_openrouter,
@@ -64,6 +65,10 @@ def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | N
         if type(payload) is not dict and not isinstance(payload, Mapping):
             return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
         if "prompt_tokens" in payload:
+            if provider not in _CHAT:
+                plain = _plain_chat(payload)
+                if plain is not None and plain[0]:
+                    return plain
             usage = (_CHAT[provider]() if provider in _CHAT else _from_chat)(payload)
         else:
             reader = _reader_for(payload, provider, api)

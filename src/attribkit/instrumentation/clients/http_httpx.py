@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -73,6 +74,17 @@ class _Httpx:
         if hasattr(request, "_content"):
             request._content = content
         request.headers["content-length"] = str(len(content))
+
+    def direct_send(self, original: Any, switch: list[None]) -> Any:
+        """Stands before every request of every SDK: one that is on record already goes on at once."""
+
+        def send(client: Any, request: Any, **more: Any) -> Any:
+            wrapped, before = send.__wrapped__, request.extensions.get(EXTENSION)  # type: ignore[attr-defined]
+            if not switch or (type(before) is Operation and not before.closed):
+                return wrapped(client, request, **more)
+            return self.send(types.MethodType(wrapped, client), client, (request,), more)
+
+        return send
 
     def send(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         request = args[0] if args else kwargs["request"]
@@ -179,7 +191,7 @@ def patches(calls: RawCalls) -> tuple[Patch, ...]:
     for library in ("httpx", "httpx2"):
         httpx, module = _Httpx(calls, library), f"{library}._client"
         rows += (
-            Patch(module, "Client.send", httpx.send, "http", library, hot=True),
+            Patch(module, "Client.send", httpx.send, "http", library, hot=True, direct=httpx.direct_send),
             Patch(module, "AsyncClient.send", httpx.send_async, "http", library, hot=True),
             Patch(module, "BaseClient._build_redirect_request", httpx.build_redirect_request, "http", library),
             Patch(module, "Client.stream", streams, "http", library),

@@ -103,7 +103,7 @@ class _OpenAI(StainlessSDK):
         return operation
 
     def settle(self, operation: Operation, result: Any) -> None:
-        super().settle(operation, result)
+        StainlessSDK.settle(self, operation, result)
         if operation.later is not None:
             self._jobs.answered(operation, "", result)
 

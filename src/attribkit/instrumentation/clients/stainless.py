@@ -19,7 +19,7 @@ from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
 from attribkit.instrumentation.clients.parsed import KINDS, kind_of, of_parsed, of_raw
 from attribkit.instrumentation.deferred import when_entered
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.patching import Direct, Patch, takes
 from attribkit.instrumentation.streams import Items, abandon_if_dropped, watch, watch_async
 from attribkit.pipeline import Operation, Pipeline
 
@@ -34,6 +34,7 @@ itself off by putting back the method that it had found. Such a request is recor
 
 _RAW = "X-Stainless-Raw-Response"
 _OMITTED = frozenset({"Omit", "NotGiven"})
+_PARAMETERS = ("self", "cast_to", "options", "stream", "stream_cls")
 _URLS_KEPT = 1024
 _new = tuple.__new__
 _KEPT = 1 << 22
@@ -147,18 +148,51 @@ class StainlessSDK:
             return None
 
     def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        options = args[1] if len(args) > 1 else kwargs["options"]
+        return self._request(*_named(wrapped, instance, *args, **kwargs))
+
+    def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._hidden = True
+        return self.request(wrapped, instance, args, kwargs)
+
+    async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await self._request_async(*_named(wrapped, instance, *args, **kwargs))
+
+    def request_async_on_subclass(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        self._hidden = True
+        return self.request_async(wrapped, instance, args, kwargs)
+
+    def _direct_request(self, original: Any, switch: list[None]) -> Any:
+        def request(client: Any, cast_to: Any, options: Any, *, stream: Any = False, stream_cls: Any = None) -> Any:
+            if switch:
+                return self._request(request.__wrapped__, client, cast_to, options, stream, stream_cls)  # type: ignore[attr-defined]
+            return original(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+
+        return request if takes(original, *_PARAMETERS) else None
+
+    def _direct_request_async(self, original: Any, switch: list[None]) -> Any:
+        async def request(
+            client: Any, cast_to: Any, options: Any, *, stream: Any = False, stream_cls: Any = None
+        ) -> Any:
+            if switch:
+                return await self._request_async(request.__wrapped__, client, cast_to, options, stream, stream_cls)  # type: ignore[attr-defined]
+            return await original(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+
+        return request if takes(original, *_PARAMETERS) else None
+
+    def _request(self, wrapped: Any, client: Any, cast_to: Any, options: Any, stream: Any, stream_cls: Any) -> Any:
         if self._hidden and _begun():
-            return wrapped(*args, **kwargs)
-        operation = self.begin(instance, options, kwargs.get("stream") is True)
+            return wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+        operation = self.begin(client, options, stream is True)
         if operation is None:
-            return wrapped(*args, **kwargs)
+            return wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
         if operation.body is not None:
-            args, kwargs = _with_body(args, kwargs, operation.body)
+            options = _with_body(options, operation.body)
         inner = Scope(operation.attribution, operation.hop, operation)
         token = enter(inner)
         try:
-            result = wrapped(*args, **kwargs)
+            result = wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
         except BaseException as error:
             operation.fail(error, http_status=getattr(error, "status_code", None))
             raise
@@ -171,32 +205,23 @@ class StainlessSDK:
             self.polled(operation, options.url, result)
         return result
 
-    def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._hidden = True
-        return self.request(wrapped, instance, args, kwargs)
-
-    def request_async_on_subclass(
-        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    async def _request_async(
+        self, wrapped: Any, client: Any, cast_to: Any, options: Any, stream: Any, stream_cls: Any
     ) -> Any:
-        self._hidden = True
-        return self.request_async(wrapped, instance, args, kwargs)
-
-    async def request_async(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        options = args[1] if len(args) > 1 else kwargs["options"]
         if self._hidden and _begun():
-            return await wrapped(*args, **kwargs)
-        operation = self.begin(instance, options, kwargs.get("stream") is True, False)
+            return await wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+        operation = self.begin(client, options, stream is True, False)
         if operation is None:
-            return await wrapped(*args, **kwargs)
+            return await wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
         if operation.waits:
             await operation.admitted()
             _keep_raw(operation, options)
         if operation.body is not None:
-            args, kwargs = _with_body(args, kwargs, operation.body)
+            options = _with_body(options, operation.body)
         inner = Scope(operation.attribution, operation.hop, operation)
         token = enter(inner)
         try:
-            result = await wrapped(*args, **kwargs)
+            result = await wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
         except BaseException as error:
             operation.fail(error, http_status=getattr(error, "status_code", None))
             raise
@@ -287,19 +312,27 @@ class StainlessSDK:
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def row(
-        self, module: str, path: str, wrapper: Any, *, required: bool = True, own: bool = False, hot: bool = False
+        self,
+        module: str,
+        path: str,
+        wrapper: Any,
+        *,
+        required: bool = True,
+        own: bool = False,
+        hot: bool = False,
+        direct: Direct | None = None,
     ) -> Patch:
         """Return a patch row of this SDK."""
-        return Patch(f"{self.name}{module}", path, wrapper, self.name, self.name, required, own, hot)
+        return Patch(f"{self.name}{module}", path, wrapper, self.name, self.name, required, own, hot, direct=direct)
 
     def patches(self) -> tuple[Patch, ...]:
         """Return the rows that lead every client's calls through the pipeline."""
         row = self.row
         base, streams, responses = "._base_client", "._streaming", "._response"
         return (
-            row(base, "SyncAPIClient.request", self.request, hot=True),
-            row(base, "AsyncAPIClient.request", self.request_async, hot=True),
-            row(base, "BaseClient._build_request", _build_request, hot=True),
+            row(base, "SyncAPIClient.request", self.request, hot=True, direct=self._direct_request),
+            row(base, "AsyncAPIClient.request", self.request_async, hot=True, direct=self._direct_request_async),
+            row(base, "BaseClient._build_request", _build_request, hot=True, direct=_direct_build_request),
             row(base, "BaseClient._should_retry", _should_retry, required=False),
             row(base, "SyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
             row(base, "AsyncAPIClient._sleep_for_retry", _sleep_for_retry, required=False),
@@ -345,23 +378,47 @@ def _read_raw(options: Any) -> bool:
     return isinstance(headers, Mapping) and headers.get(_RAW) == "stream"
 
 
-def _with_body(
-    args: tuple[Any, ...], kwargs: dict[str, Any], changes: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the call's arguments with `changes` in the JSON body; the caller's own objects stay as they are."""
-    options = copy.copy(args[1] if len(args) > 1 else kwargs["options"])
+def _with_body(options: Any, changes: dict[str, Any]) -> Any:
+    """Return a request's options with `changes` in the JSON body; the caller's own objects stay as they are."""
+    options = copy.copy(options)
     options.json_data = {**options.json_data, **changes}
     extra = options.extra_json
     if extra and not changes.keys().isdisjoint(extra):
         options.extra_json = {key: changes.get(key, value) for key, value in extra.items()}
-    if len(args) > 1:
-        return (args[0], options, *args[2:]), kwargs
-    return args, {**kwargs, "options": options}
+    return options
+
+
+def _named(
+    wrapped: Any, client: Any, cast_to: Any, options: Any, *more: Any, stream: Any = False, stream_cls: Any = None,
+    **others: Any,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Return a call of a bound `request`, whatever else it has (retries, before 1.60), as one of a function with the
+    parameters it has now."""
+
+    def call(client: Any, cast_to: Any, options: Any, **streaming: Any) -> Any:
+        return wrapped(cast_to, options, *more, **streaming, **others)
+
+    return call, client, cast_to, options, stream, stream_cls
 
 
 def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Once per attempt: put our headers on the built request, beside those that the user set."""
     request = wrapped(*args, **kwargs)
+    _begin_attempt(instance, request)
+    return request
+
+
+def _direct_build_request(original: Any, switch: list[None]) -> Any:
+    def build_request(client: Any, options: Any, *, retries_taken: int = 0) -> Any:
+        request = build_request.__wrapped__(client, options, retries_taken=retries_taken)  # type: ignore[attr-defined]
+        if switch:
+            _begin_attempt(client, request)
+        return request
+
+    return build_request if takes(original, "self", "options", "retries_taken") else None
+
+
+def _begin_attempt(client: Any, request: Any) -> None:
+    """Once per attempt: put our headers on the built request, beside those that the user set."""
     operation = scope().operation
     if type(operation) is Operation and not operation.closed:
         try:
@@ -372,9 +429,8 @@ def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: d
         except Exception as fault:
             faults.note("sdk.build_request", fault)
     elif operation is None:
-        home = next((cls.__module__ for cls in type(instance).__mro__ if cls.__name__ == "BaseClient"), "")
+        home = next((cls.__module__ for cls in type(client).__mro__ if cls.__name__ == "BaseClient"), "")
         request.extensions[BYPASSED] = home.partition(".")[0]
-    return request
 
 
 def _should_retry(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -235,18 +235,21 @@ class Births:
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         """List what a garbage collection is about to move out of the youngest generation."""
         try:
+            passed = self._passed
             if phase != "start":
-                if self._under_way >= 0:
+                if passed is not None and passed[1] is self._passing and passed[0] == 2:
+                    self._passing = None  # owed already, as it mostly is
+                elif self._under_way >= 0:
                     self._collected(min(self._under_way + 1, 2))
-                    self._under_way = -1
-                if self._begun > self._since:
+                self._under_way = -1
+                if self._begun is not self._since and self._begun > self._since:
                     self._since = self._begun
                 return
             watch = self._watched()
             if type(watch) is tuple and self._deferrals > 0:
                 self._under_way = info["generation"]
                 self._passing = watch
-                if self._since < watch:
+                if (passed is None or passed[1] is not watch) and self._since < watch:
                     self._begun = self._moment()
                 return
             self._begun = self._moment()

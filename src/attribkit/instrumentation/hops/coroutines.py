@@ -44,6 +44,7 @@ _LOOPS = frozenset({"run_forever", "run"})
 _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _running_loop = events._get_running_loop
+_thread_ident = threading.get_ident
 
 
 class _Thread:
@@ -169,7 +170,7 @@ class Coroutines:
         self._left = self._looked = 0
         """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
         self._alone: _Opening | None = None
-        """The only scope that is open, and that was opened outside of any loop."""
+        """The only scope that is open, was not suspended, and was opened outside of any loop."""
         self._births = Births(self._moment, self._watched, _Opening)
         self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
         self._reported: set[str] = set()
@@ -198,6 +199,8 @@ class Coroutines:
         self._numbered = {each.depth: each for each in thread.fresh if each.depth}
         self._free = [depth for depth in _DEPTHS if depth not in self._numbered]
         self._suspended = thread.suspended
+        if id(self._alone) not in self._fresh:
+            self._alone = None
 
     # -- scopes open and close -------------------------------------------------------------------------------------
 
@@ -259,11 +262,12 @@ class Coroutines:
             thread.suspended += 1
             self._suspended += 1
         if alone:
+            if opening.outside:
+                self._alone = opening  # first: of two threads here, the later one sees both
             if len(self._fresh) == 1 and not self._is_unsure():
                 self._births.skip(opening)  # whatever there is was made in no scope
-                if opening.outside:
-                    self._alone = opening
             else:  # another thread has opened one at the same time
+                self._alone = None
                 self._sort(thread)
         self._births.be_last()
         return opening
@@ -316,6 +320,8 @@ class Coroutines:
         thread.fresh = []
         thread.suspended += len(lost)
         self._suspended += len(lost)  # before they cease to be fresh: another thread may ask in between
+        if self._alone in lost:
+            self._alone = None
         for opening in lost:
             opening.fresh = False
             opening.task = None
@@ -386,14 +392,13 @@ class Coroutines:
         looped = _running_loop() is not None
         if looped:
             self._rest()
+        alone = self._alone
+        if alone is not None and alone.thread.ident == _thread_ident():
+            return alone.when  # a whole program runs in it: much is made, and hardly anything is left at the end
         if self._is_unsure():
             return "work"
-        fresh = len(self._fresh)
-        if not fresh:
+        if not self._fresh:
             return "nothing"
-        alone = self._alone
-        if alone is not None and alone.fresh and fresh == 1 and alone.thread.ident == threading.get_ident():
-            return alone.when  # a whole program runs in it: much is made, and hardly anything is left at the end
         return "work" if looped else "types"
 
     def _rest(self) -> None:

@@ -132,13 +132,27 @@ _said: tuple[Attribution | None, dict[str, _Said]] = None, {}
 def _configure(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Every run's callback manager is made here: LangSmith and other handlers read its metadata."""
     manager = wrapped(*args, **kwargs)
+    _tell(manager)
+    return manager
+
+
+def _direct_configure(original: Any, switch: list[None]) -> Any:
+    def configure(*args: Any, **kwargs: Any) -> Any:
+        manager = configure.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+        if switch:
+            _tell(manager)
+        return manager
+
+    return configure
+
+
+def _tell(manager: Any) -> None:
     here = context.scope().attribution
     if here.fields:
         try:
             _say(manager, here)
         except Exception as fault:
             faults.note("langchain.configure", fault)
-    return manager
 
 
 def _say(manager: Any, here: Attribution) -> None:
@@ -151,7 +165,9 @@ def _say(manager: Any, here: Attribution) -> None:
     key = here.fields[0][0]
     if there.get(key) is values[key]:
         return  # inherited from a run of the same scope
-    new = {key: value for key, value in values.items() if key not in there or type(there[key]) is _Said}
+    new: dict[str, Any] = values
+    if not values.keys().isdisjoint(there):
+        new = {key: value for key, value in values.items() if key not in there or type(there[key]) is _Said}
     # What add_metadata does with texts; it looks for nested tables in all that is there, twice.
     manager.metadata = {**there, **new}
     manager.inheritable_metadata = {**manager.inheritable_metadata, **new}
@@ -160,7 +176,15 @@ def _say(manager: Any, here: Attribution) -> None:
 def patches() -> tuple[Patch, ...]:
     """Return the rows for the metadata of runs."""
     return (
-        Patch("langchain_core.callbacks.manager", "_configure", _configure, "langchain", "langchain-core", hot=True),
+        Patch(
+            "langchain_core.callbacks.manager",
+            "_configure",
+            _configure,
+            "langchain",
+            "langchain-core",
+            hot=True,
+            direct=_direct_configure,
+        ),
         Patch("langchain_core.retrievers", "BaseRetriever.invoke", _retrieve, "langchain", "langchain-core"),
         Patch("langchain_core.retrievers", "BaseRetriever.ainvoke", _aretrieve, "langchain", "langchain-core"),
     )

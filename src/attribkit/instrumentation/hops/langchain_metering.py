@@ -9,6 +9,7 @@ cost 0.
 from __future__ import annotations
 
 import sys
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,7 @@ from attribkit.instrumentation.hops.langchain_replies import (
     of_result,
 )
 from attribkit.instrumentation.hops.runnables import INSIDE
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.patching import Direct, Patch, takes
 from attribkit.pipeline import Operation, Pipeline
 
 __all__ = ["CACHED", "patches"]
@@ -170,8 +171,25 @@ class _Metering:
 
     # -- chat models --------------------------------------------------------------------------------------------------
 
+    def direct_generate(self, original: Any, switch: list[None]) -> Any:
+        """Where a client sees the calls and the run's metadata add nothing, there is nothing to do."""
+
+        def generate(model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> Any:
+            wrapped: Any = generate.__wrapped__  # type: ignore[attr-defined]
+            there = completed(getattr(run_manager, "metadata", None)) if switch else None
+            if not switch or (there is None and self._seen_below(model, False)):
+                return wrapped(model, messages, stop=stop, run_manager=run_manager, **more)
+            arguments = {"stop": stop, "run_manager": run_manager, **more}
+            return self._generate(types.MethodType(wrapped, model), model, (messages,), arguments, there)
+
+        return generate if takes(original, "self", "messages", "stop", "run_manager", more=True) else None
+
     def generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        there = completed(_run_metadata(args, kwargs))
+        return self._generate(wrapped, instance, args, kwargs, completed(_run_metadata(args, kwargs)))
+
+    def _generate(
+        self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any], there: Scope | None
+    ) -> Any:
         if self._seen_below(instance, False):
             if there is None:
                 return wrapped(*args, **kwargs)
@@ -349,11 +367,13 @@ def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
     pipeline.begun = _begun
     chats, texts = "langchain_core.language_models.chat_models", "langchain_core.language_models.llms"
 
-    def row(module: str, path: str, wrapper: Any, *, required: bool = True, hot: bool = False) -> Patch:
-        return Patch(module, path, wrapper, "langchain", "langchain-core", required, hot=hot)
+    def row(
+        module: str, path: str, wrapper: Any, *, required: bool = True, hot: bool = False, direct: Direct | None = None
+    ) -> Patch:
+        return Patch(module, path, wrapper, "langchain", "langchain-core", required, hot=hot, direct=direct)
 
     return (
-        row(chats, "BaseChatModel._generate_with_cache", metering.generate, hot=True),
+        row(chats, "BaseChatModel._generate_with_cache", metering.generate, hot=True, direct=metering.direct_generate),
         row(chats, "BaseChatModel._agenerate_with_cache", metering.agenerate, hot=True),
         row(chats, "BaseChatModel._convert_cached_generations", _hit, required=False),
         row(chats, "BaseChatModel.stream", metering.stream),

@@ -21,6 +21,7 @@ __all__ = [
     "from_images",
     "from_request",
     "from_responses",
+    "plain_chat",
     "tool_calls",
     "with_tools",
 ]
@@ -34,19 +35,21 @@ _counts_of = itemgetter("prompt_tokens", "completion_tokens", "prompt_tokens_det
 _new = tuple.__new__
 
 
-def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
+def plain_chat(payload: Mapping[str, Any]) -> Usage | None:
     """Read a payload of text tokens, cached or not, as nearly all are; None for any other. On every call's path."""
     try:
         prompt, completion, asked, made = _counts_of(payload)
+        cached = reasoning = 0
         # What the details say beside 0 and null: audio, images and predictions are not for here.
-        rest = asked.copy()
-        cached, reasoning = rest.pop("cached_tokens", 0) or 0, 0
-        if any(rest.values()):
-            return None
-        if any(made.values()):
-            rest = made.copy()
-            reasoning = rest.pop("reasoning_tokens", 0) or 0
-            if any(rest.values()):
+        said = [*filter(None, asked.values())]
+        if said:
+            cached = asked.get("cached_tokens")
+            if len(said) > 1 or not cached:
+                return None
+        said = [*filter(None, made.values())]
+        if said:
+            reasoning = made.get("reasoning_tokens")
+            if len(said) > 1 or not reasoning:
                 return None
     except (KeyError, TypeError, AttributeError):
         return None
@@ -70,7 +73,7 @@ def _plain_chat(payload: Mapping[str, Any]) -> Usage | None:
 
 def from_chat(payload: Mapping[str, Any]) -> Usage:
     """Read a Chat Completions usage object."""
-    plain = _plain_chat(payload)
+    plain = plain_chat(payload)
     if plain is not None:
         return plain
     problems: list[str] = []

@@ -265,7 +265,8 @@ class CallSpans:
         trace = tracers.trace()
         if trace is None:
             return None
-        here, recording = None, False
+        here: Any = None
+        recording = False
         if tracers.current():  # an empty context has no span
             here = trace.get_current_span()
             recording = here.is_recording()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import json
 import random
+import re
+import time
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -87,4 +91,73 @@ def test_every_row_of_a_ledger_arrives_once_and_exactly(engine: ClickHouse, tmp_
         (group,) = [one for one in store.query(Question(by=("tenant_id",))) if one.key == (key,)]
         asked = {"EffectiveCost": group.charged_pico, "ContractedCost": group.cost_pico, "ListCost": group.list_pico}
         assert sum(to_pico(Decimal(row[cost])) for row in focus if row["SubAccountId"] == key) == asked[cost]
+    store.close()
+
+
+def panels() -> Iterator[tuple[str, str]]:
+    """Yield the title and the query of each panel and variable of the dashboard."""
+    board = json.loads((ROOT / "integrations/grafana/dashboard.json").read_text())
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            yield f"${variable['name']}", variable["query"]
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["rawSql"]
+
+
+def as_grafana_writes(query: str, tenants: list[str]) -> str:
+    """Return a query as Grafana's ClickHouse data source sends it, for the last day by hours; no tenants means all."""
+    now = int(time.time()) + 60
+    quoted = ",".join("'" + tenant.replace("\\", "\\\\").replace("'", "\\'") + "'" for tenant in tenants)
+    query = re.sub(r"\$__conditionalAll\((.+), \$tenant\)", r"\1" if tenants else "1=1", query)
+    query = query.replace("${tenant:singlequote}", quoted)
+    query = re.sub(r"\$__timeFilter\((\w+)\)", rf"\1 >= toDateTime({now - 86400}) AND \1 <= toDateTime({now})", query)
+    query = re.sub(r"\$__timeInterval\((\w+)\)", r"toStartOfInterval(toDateTime(\1), INTERVAL 3600 second)", query)
+    assert "$" not in query
+    return query
+
+
+def test_every_panel_of_the_dashboard_says_what_the_ledger_says(engine: ClickHouse, tmp_path: Path) -> None:
+    store = open_ledger(kept(tmp_path))
+    load(store.records(Question()), engine.url)
+    calls = "'front', 'chat', map('attribkit.tenant_id', 'acme', 'attribkit.call.id', toString(number),"
+    engine.run(
+        "INSERT INTO otel.otel_traces (Timestamp, TraceId, SpanId, ServiceName, SpanName, SpanAttributes)"
+        f" SELECT now64(9), 't', toString(number), {calls} 'attribkit.cost.usd', '0.25') FROM numbers(4)"
+        " UNION ALL SELECT now64(9), 't', 'inner', 'proxy', 'auth', map()"
+    )
+
+    def shown(*tenants: str) -> dict[str, list[dict[str, Any]]]:
+        return {title: engine.rows(as_grafana_writes(query, list(tenants))) for title, query in panels()}
+
+    odd = "Zürich '東京'\n\"\\"
+    everybody, one, nobody = shown(), shown(odd), shown("")
+    of = {group.key[0]: group for group in store.query(Question(by=("tenant_id",)))}
+    assert {row["tenant"] for row in everybody["$tenant"]} == {"", "acme", "globex", odd}
+    for board, tenants in ((everybody, set(of)), (one, {odd}), (nobody, {None})):
+        groups = [of[tenant] for tenant in tenants]
+        usd = float(Decimal(sum(group.cost_pico or 0 for group in groups)).scaleb(-12))
+        calls = sum(group.calls for group in groups)
+        assert board["Spend"] == [{"usd": pytest.approx(usd)}]
+        assert [int(row["calls"]) for row in board["Calls"]] == [calls]
+        attributed = sum(group.calls for group in groups if group.key[0] is not None) / calls
+        assert board["Calls with a tenant"] == [{"attributed": pytest.approx(attributed)}]
+        assert [int(row["unpriced"]) for row in board["Unpriced attempts"]] == [
+            sum(group.unpriced_calls for group in groups)
+        ]
+        shown_tenants = {row["tenant"]: row for row in board["Tenants"]}
+        for group in groups:
+            row = shown_tenants[group.key[0] or "(nobody)"]
+            assert (int(row["calls"]), int(row["attempts"])) == (group.calls, group.attempts)
+            assert (int(row["input"]), int(row["output"])) == (group.input_tokens, group.output_tokens)
+            assert row["usd"] == pytest.approx(float(Decimal(group.cost_pico or 0).scaleb(-12)))
+        assert len(shown_tenants) == len(groups)
+        for title in ("Spend by tenant", "Models"):
+            assert sum(row["usd"] or 0 for row in board[title]) == pytest.approx(usd)
+        assert sum(int(row["calls"]) for row in board["Nobody's calls"]) == of[None].calls
+        (lost,) = board["Where the tenant was lost"]
+        assert (lost["service"], lost["span"], int(lost["spans"])) == ("proxy", "auth", 1)
+    assert [(row["tenant"], row["usd"]) for row in everybody["Spend by tenant, from the spans"]] == [("acme", 1.0)]
+    assert one["Spend by tenant, from the spans"] == []
+    assert len(everybody["Dearest runs"]) == 20 and everybody["Time to answer, 95th percentile"]
     store.close()

@@ -33,6 +33,8 @@ KNOWN = {
     },
 }
 """Component of the OpenTelemetry Collector -> what its README lists."""
+MACROS = {"__timeFilter", "__timeInterval", "__conditionalAll"}
+"""Of Grafana's ClickHouse data source."""
 OTTL = {"set", "delete_matching_keys", "ExtractPatterns"}
 
 
@@ -93,3 +95,33 @@ def test_the_collectors_statements_find_the_tenant_and_the_content() -> None:
         assert any(pattern.search(key) for pattern in patterns), key
     for key in ("gen_ai.usage.input_tokens", "llm.openai.model", "attribkit.tenant_id", "metadata.spend_logs_metadata"):
         assert not any(pattern.search(key) for pattern in patterns), key
+
+
+def test_the_dashboards_panels_stand_on_what_it_defines() -> None:
+    board = json.loads((ROOT / "grafana/dashboard.json").read_text())
+    variables = {variable["name"] for variable in board["templating"]["list"]}
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    schema = (ROOT / "clickhouse/schema.sql").read_text()
+    taken = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken and max(x for x, _ in cells) < 24
+        taken |= cells
+        for target in panel["targets"]:
+            query = target["rawSql"]
+            assert {panel["datasource"]["uid"], target["datasource"]["uid"]} == {"${datasource}"}
+            assert set(re.findall(r"\$\{?(\w+)", query)) <= {
+                *variables,
+                "__timeFilter",
+                "__timeInterval",
+                "__conditionalAll",
+            }
+            assert "$__timeFilter(" in query
+            for table in re.findall(r"FROM ([\w.]+)", query):
+                assert re.search(rf"CREATE (TABLE|VIEW) IF NOT EXISTS {re.escape(table)}\b", schema), table

@@ -20,6 +20,7 @@ from attribkit.budgets.journal import Journal
 from attribkit.budgets.memory import MemoryStore
 from attribkit.budgets.policy import Budget
 from attribkit.budgets.sqlite import SqliteStore
+from attribkit.budgets.store import Counter
 from attribkit.errors import BudgetExceeded
 
 TENANTS = ("acme", "globex")
@@ -42,7 +43,9 @@ class Books(RuleBasedStateMachine):
         self.dead: list[str] = []
         self.spent: dict[Any, int] = {}
         self.open: list[tuple[Any, Any, int, list[Any]]] = []
-        self.raised = 0
+        self.limits, self.highest = dict(LIMITS), dict(LIMITS)
+        self.more: dict[Any, int] = {}  # what was topped up
+        self.charged: dict[Any, int] = {}  # what nobody could refuse
         for _ in range(3):
             self.start()
 
@@ -54,9 +57,8 @@ class Books(RuleBasedStateMachine):
             now=lambda: self.clock[0],
             journals=self.folder.name,
         )
-        at._admission.sweep = lambda store, now: (
-            False
-        )  # who is dead is told by the model: all of them are this one process
+        # Who is dead is told by the model: all of them are this one process.
+        at._admission.sweep = lambda store, now: False
         self.alive.append(at)
 
     def keys(self, tenant: str) -> list[Any]:
@@ -81,8 +83,10 @@ class Books(RuleBasedStateMachine):
     def reserve(self, process: int, tenant: str, amount: int) -> None:
         keys = self.keys(tenant)
         at = self.alive[process]
-        limits = {"each": LIMITS["each"], "all": LIMITS["all"] + self.raised}
-        fits = all(self.spent.get(key, 0) + self.held(key) + amount <= limits[key[0]] for key in keys)
+        fits = all(
+            self.spent.get(key, 0) + self.held(key) + amount <= self.limits[key[0]] + self.more.get(key, 0)
+            for key in keys
+        )
         asked = call(str(Decimal(amount).scaleb(-12))), Attribution.of({"tenant_id": tenant}), ""
         if not fits and amount:
             with pytest.raises(BudgetExceeded):
@@ -137,6 +141,32 @@ class Books(RuleBasedStateMachine):
     def the_clock_jumps(self, seconds: int) -> None:
         self.clock[0] += seconds
 
+    @rule(process=st.integers(0, 2), tenant=st.sampled_from(TENANTS), amount=st.integers(1, 12 * 10**12))
+    def what_was_spent_already_is_charged(self, process: int, tenant: str, amount: int) -> None:
+        at = self.alive[process]
+        at.charge(call("1"), Attribution.of({"tenant_id": tenant}), "", Decimal(amount).scaleb(-12))
+        at.flush()
+        for key in self.keys(tenant):
+            self.spent[key] = self.spent.get(key, 0) + amount
+            self.charged[key] = self.charged.get(key, 0) + amount
+
+    @rule(usd=st.integers(0, 30))
+    def the_limit_is_changed(self, usd: int) -> None:
+        self.limits["all"] = usd * 10**12
+        self.highest["all"] = max(self.highest["all"], usd * 10**12)
+        self.store.define(Budget("all", limit=usd, window="day").as_dict(), "set")
+        for at in self.alive:
+            if at._account.store is not None:
+                at._plans.refresh(at._account.store)
+
+    @rule(which=st.integers(0, 10), amount=st.integers(1, 10**13))
+    def a_counter_is_topped_up(self, which: int, amount: int) -> None:
+        found = [balance.counter for balance in self.store.balances()]
+        if found:
+            counter = found[which % len(found)]
+            self.store.top_up(counter, amount, "", self.clock[0])
+            self.more[key_of(counter)] = self.more.get(key_of(counter), 0) + amount
+
     @rule(process=st.integers(0, 2))
     def unused_counters_are_forgotten(self, process: int) -> None:
         at = self.alive[process]
@@ -150,19 +180,24 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def the_store_and_the_books_agree(self) -> None:
-        for balance in self.store.balances():
-            counter, state = balance
-            tenant = "" if counter.key == "{}" else counter.key.split('"')[3]
-            key = counter.budget, tenant, counter.start // DAY
+        for counter, state in self.store.balances():
+            key = key_of(counter)
             assert state.spent == self.spent.get(key, 0)
             assert state.reserved == self.held(key)
-            assert state.spent + state.reserved <= LIMITS[counter.budget]
+            assert state.extra == self.more.get(key, 0)
+            most = self.highest[counter.budget] + state.extra + self.charged.get(key, 0)
+            assert state.spent + state.reserved <= most
 
     def teardown(self) -> None:
         for at in self.alive:
             at.close()
         self.store.close()
         self.folder.cleanup()
+
+
+def key_of(counter: Counter) -> Any:
+    tenant = "" if counter.key == "{}" else counter.key.split('"')[3]
+    return counter.budget, tenant, counter.start // DAY
 
 
 def _gone(*_: Any, **__: Any) -> Any:

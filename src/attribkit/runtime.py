@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import logging
 import os
 import sys
@@ -157,6 +158,21 @@ class _Telemetry:
 
             self.metrics = CallMetrics(settings.meter_provider)
 
+    def noticed(self, notice: Notice) -> None:
+        """Put what a budget says on the span in force; where none is, on a span of its own."""
+        tracers = self.spans.tracers
+        trace = tracers.trace()
+        if trace is None:
+            return
+        told = {**notice.as_dict(), "key": json.dumps(notice.key) if notice.key else None}
+        name = f"attribkit.budget.{notice.kind}"
+        facts = {f"attribkit.budget.{key}": str(value) for key, value in told.items() if value}
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.add_event(name, facts)
+        elif self._workflows is not None and (tracer := tracers.tracer()) is not None:
+            tracer.start_span(name, attributes=facts).end()
+
     def start(self, undo: list[Callable[[], None]]) -> tuple[Patch, ...]:
         """Stamp the attribution on every span: on the provider there is, or on the one that the app sets later."""
         from attribkit.telemetry import stamp
@@ -200,7 +216,7 @@ class Runtime:
         self.prices = _Prices(settings)
         self.carrier_key = settings.carrier_key.get_secret_value().encode() if settings.carrier_key else None
         self.peers = _peers(settings.peers, self.carrier_key, self.gateways)
-        self.guard = _guard(settings, self.prices)
+        self.guard = _guard(settings, self.prices, self._noticed)
         self.ledger = _ledger(settings)
         self._undo: list[Callable[[], None]] = []
         self._on = True
@@ -229,6 +245,10 @@ class Runtime:
             on_missing=settings.on_missing,
         )
         self.patches = Patches()
+
+    def _noticed(self, notice: Notice) -> None:
+        if self._telemetry is not None:
+            self._telemetry.noticed(notice)
 
     def start(self) -> None:
         """Put everything on."""
@@ -306,7 +326,7 @@ def _peers(prefixes: tuple[str, ...], key: bytes | None, gateways: Gateways) -> 
     return peers if key is not None else None
 
 
-def _guard(settings: Settings, prices: _Prices) -> BudgetGuard | None:
+def _guard(settings: Settings, prices: _Prices, also: Callable[[Notice], None]) -> BudgetGuard | None:
     budgets = read_budgets(settings.budgets) if settings.budgets else []
     place = place_of(budget_url(settings.budget_store, settings.ledger))
     asked = "budget_store" in settings.model_fields_set and settings.budget_store is not None
@@ -315,19 +335,7 @@ def _guard(settings: Settings, prices: _Prices) -> BudgetGuard | None:
     from attribkit.budgets.bounds import Bounds
     from attribkit.budgets.guard import BudgetGuard
 
-    return BudgetGuard(
-        budgets, store=place.open, journals=place.journals, bounds=Bounds(prices.ceiling), also=_on_the_span
-    )
-
-
-def _on_the_span(notice: Notice) -> None:
-    """Put what a budget says on the span in force."""
-    from opentelemetry import trace
-
-    span = trace.get_current_span()
-    if span.is_recording():
-        facts = {f"attribkit.budget.{key}": str(value) for key, value in notice.as_dict().items() if value}
-        span.add_event(f"attribkit.budget.{notice.kind}", facts)
+    return BudgetGuard(budgets, store=place.open, journals=place.journals, bounds=Bounds(prices.ceiling), also=also)
 
 
 def _ledger(settings: Settings) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.request import urlopen
 
@@ -153,6 +155,48 @@ def test_a_refusal_is_on_the_row_and_the_span(observe: Any) -> None:
     assert (record.status, record.usd, record.error) == ("rejected", 0, "BudgetExceeded")
     assert span.attributes["error.type"] == "BudgetExceeded"
     assert seen.requests() == []
+
+
+def test_a_warning_is_posted_called_and_on_the_span_in_force_or_on_one_of_its_own(observe: Any) -> None:
+    posted, called = [], []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hook = f"http://127.0.0.1:{server.server_port}/hook"
+    warn = {"at": "0.001%", "action": "warn", "webhook": hook, "call": called.append}
+    seen = observe(budgets=[attribkit.Budget("each", limit="9", per="tenant_id", thresholds=[warn])], budget_store=None)
+    client = seen.client()
+
+    @attribkit.entrypoint("onboarding", tenant_id="tenant")
+    def onboard(tenant: str) -> None:
+        client.chat.completions.create(model="gpt-5", messages=ASK)
+
+    onboard("acme")
+    onboard("acme")
+    with attribkit.attributed(tenant_id="globex"):
+        client.chat.completions.create(model="gpt-5", messages=ASK)
+    until = time.monotonic() + 20
+    while len(posted) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    server.shutdown()
+    server.server_close()
+    keys = [{"tenant_id": "acme"}, {"tenant_id": "globex"}]
+    assert [one.key for one in called] == keys == sorted((one["key"] for one in posted), key=str)
+    assert posted[0]["kind"] == "warn" and posted[0]["limit"] == "9" and Decimal(posted[0]["spent"]) > 0
+    events = [(span.name, event) for span in seen.spans() for event in span.events]
+    assert [(name, event.name) for name, event in events] == [("invoke_workflow onboarding", "attribkit.budget.warn")]
+    assert events[0][1].attributes["attribkit.budget.key"] == '{"tenant_id": "acme"}'
+    (own,) = [span for span in seen.spans() if span.name == "attribkit.budget.warn"]
+    assert own.attributes["attribkit.budget.key"] == '{"tenant_id": "globex"}'
 
 
 # -- streams that outgrow what they have reserved ----------------------------------------------------------------------

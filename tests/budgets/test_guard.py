@@ -13,6 +13,7 @@ import pytest
 from budgets.made import ACME, call, guard, spend
 
 from attribkit.attribution import Attribution
+from attribkit.budgets.memory import MemoryStore
 from attribkit.budgets.policy import Budget
 from attribkit.budgets.reservations import WAIT
 from attribkit.errors import BudgetExceeded, BudgetStoreDown
@@ -183,6 +184,19 @@ def test_a_limit_lowered_below_what_is_spent_refuses_and_a_raised_one_lets_go(st
     store.define({"name": "b", "limit": "0"}, "removed")
     at._plans.refresh(store)
     spend(at, "12")
+    at.close()
+
+
+def test_a_limit_that_is_set_at_run_time_still_calls_what_was_declared() -> None:
+    told, store = [], MemoryStore()
+    thresholds = [{"at": "50%", "action": "warn", "call": told.append}]
+    at = guard(store, Budget("b", limit="10", thresholds=thresholds))
+    spend(at, "1")
+    (known,) = store.definitions().values()
+    store.define({**known[0], "limit": "4"}, "set")
+    at._plans.refresh(store)
+    spend(at, "1")
+    assert [(one.spent, one.limit) for one in told] == [(2, 4)]
     at.close()
 
 

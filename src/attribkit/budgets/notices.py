@@ -45,7 +45,7 @@ class Notice(NamedTuple):
     def __str__(self) -> str:
         who = "".join(f" {name}={value}" for name, value in self.key.items())
         what = {
-            "warn": f"{(self.at or 0) * 100:.0f} % is spent",
+            "warn": f"{usd_text((self.at or Decimal(0)) * 100)} % is spent",
             "would_reject": "a call would have been refused (dry run)",
             "unpriced": "a call without a price was let go",
             "overrun": "calls outgrow what they have reserved",

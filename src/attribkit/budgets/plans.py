@@ -110,7 +110,7 @@ class Plans:
                 found.pop(name, None)
             elif origin == "set":
                 try:
-                    found[name] = Budget(**table)
+                    found[name] = _with_calls(Budget(**table), self.declared.get(name))
                 except (ConfigurationError, TypeError) as error:
                     faults.note("budgets.definition", error)
         with self._account.lock:
@@ -118,6 +118,16 @@ class Plans:
             self.by_model = self._budgets.by_model
             self.forget()
             self._version = version
+
+
+def _with_calls(budget: Budget, declared: Budget | None) -> Budget:
+    """Return a budget of the store with the functions that this process has declared for the same thresholds: functions
+    cannot be written down."""
+    calls = {one[:2]: one.call for one in declared.thresholds if one.call is not None} if declared is not None else {}
+    if not calls:
+        return budget
+    thresholds = [one._replace(call=calls.get(one[:2])) for one in budget.thresholds]
+    return Budget(**{**budget.as_dict(), "thresholds": thresholds})
 
 
 def downgrade_of(plan: Plan, held: Reservation | None = None) -> Threshold | None:

@@ -11,12 +11,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from attribkit.attribution import Attribution
-from attribkit.budgets.policy import Budget
 from attribkit.context import attributed, carry, current, entrypoint
 from attribkit.cost import Cost
 from attribkit.errors import AttributionRequired, BudgetExceeded
 
 if TYPE_CHECKING:
+    from attribkit.budgets.policy import Budget
     from attribkit.runtime import Report
 
 __all__ = [
@@ -37,6 +37,19 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Budget":  # most programs that start here have none
+        from attribkit.budgets.policy import Budget
+
+        globals()["Budget"] = Budget
+        return Budget
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def instrument(**settings: Any) -> Report:

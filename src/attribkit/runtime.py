@@ -23,11 +23,10 @@ from attribkit.calls import CallKind
 from attribkit.cost import Cost
 from attribkit.errors import ConfigurationError
 from attribkit.gateways.route import Gateways
-from attribkit.gateways.tiers import TierPolicy
 from attribkit.instrumentation import catalog
 from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
-from attribkit.pipeline import Pipeline
+from attribkit.pipeline import Pipeline, Tiers
 from attribkit.settings import Settings
 from attribkit.sinks import Sink
 from attribkit.usage.model import Usage
@@ -240,7 +239,7 @@ class Runtime:
             spans=self._telemetry.spans if self._telemetry is not None else None,
             sinks=tuple(sinks),
             guard=self.guard,
-            tiers=TierPolicy(settings.tiers, left=self.guard.left if self.guard else None) if settings.tiers else None,
+            tiers=_tiers(settings, self.guard),
             require=settings.require,
             on_missing=settings.on_missing,
         )
@@ -336,6 +335,14 @@ def _guard(settings: Settings, prices: _Prices, also: Callable[[Notice], None]) 
     from attribkit.budgets.guard import BudgetGuard
 
     return BudgetGuard(budgets, store=place.open, journals=place.journals, bounds=Bounds(prices.ceiling), also=also)
+
+
+def _tiers(settings: Settings, guard: BudgetGuard | None) -> Tiers | None:
+    if not settings.tiers:
+        return None
+    from attribkit.gateways.tiers import TierPolicy
+
+    return TierPolicy(settings.tiers, left=guard.left if guard else None)
 
 
 def _ledger(settings: Settings) -> Any:

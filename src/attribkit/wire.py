@@ -20,10 +20,10 @@ MAX_BAGGAGE = 8192
 
 _PREFIX = "attribkit."
 _SIGNATURE = "attribkit-signature"
-_KEY = re.compile(rf"[A-Za-z0-9_.\-]{{1,{MAX_KEY}}}\Z")
-_ENCODED = re.compile(r"(?:[A-Za-z0-9_.\-~]|%[0-9A-F]{2})+\Z")
+_KEY = rf"[A-Za-z0-9_.\-]{{1,{MAX_KEY}}}\Z"
+_ENCODED = r"(?:[A-Za-z0-9_.\-~]|%[0-9A-F]{2})+\Z"
 _SAFE = "_.-~"
-_SIGNED = re.compile(r"([0-9]{1,12})\.([0-9a-f]{64})\Z")
+_SIGNED = r"([0-9]{1,12})\.([0-9a-f]{64})\Z"
 _SKEW = 60
 """Seconds by which the clock of a sender may be ahead of ours."""
 
@@ -165,7 +165,7 @@ def _extracted(carrier: Any, key: bytes | None, audiences: tuple[str, ...], max_
     found: dict[str, str] = {}
     for entry in fields:
         name, separator, value = entry.removeprefix(_PREFIX).partition("=")
-        if not separator or not _KEY.match(name) or not _ENCODED.match(value) or name in found:
+        if not separator or not re.match(_KEY, name) or not re.match(_ENCODED, value) or name in found:
             raise CarrierRefused("malformed")
         try:
             text = unquote_to_bytes(value).decode("utf-8")
@@ -178,7 +178,7 @@ def _extracted(carrier: Any, key: bytes | None, audiences: tuple[str, ...], max_
 
 
 def _check(signature: str, fields: list[str], key: bytes, audiences: tuple[str, ...], max_age: float | None) -> None:
-    found = _SIGNED.match(signature)
+    found = re.match(_SIGNED, signature)
     if found is None:
         raise CarrierRefused("its signature is malformed")
     issued, digest = found.groups()

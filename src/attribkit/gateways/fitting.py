@@ -52,7 +52,7 @@ PER_HEADER = 4
 """Bytes around a name and a value on the wire: ": " and the line's end."""
 
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-_UNSENDABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSENDABLE = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 
 
 def digest(text: str) -> str:
@@ -69,7 +69,7 @@ def sendable(text: str) -> str:
     """Return `text` without the characters that no carrier takes (rule 1)."""
     if text.isascii() and text.isprintable():
         return text
-    clean = _UNSENDABLE.sub("_", text)
+    clean = re.sub(_UNSENDABLE, "_", text)
     return text if clean == text else f"{clean}~{digest(text)}"
 
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 __all__ = ["Place", "covers", "place"]
 
-_TWO_READINGS = re.compile("[\x00-\x20\x7f\\\\]")
-_DOT = re.compile("%2e", re.IGNORECASE)
+_TWO_READINGS = "[\x00-\x20\x7f\\\\]"
+_DOT = "(?i:%2e)"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 def place(url: str) -> Place | None:
     """Return what `url` points at, None when that is not one http(s) host."""
-    if _TWO_READINGS.search(url):
+    if re.search(_TWO_READINGS, url):
         return None
     try:
         parts = urlsplit(url)
@@ -72,7 +72,7 @@ def _path(path: str) -> str:
     if "." in path or "%2" in path:
         segments: list[str] = []
         for segment in path.split("/"):
-            dots = _DOT.sub(".", segment)
+            dots = re.sub(_DOT, ".", segment)
             if dots == "..":
                 if len(segments) > 1:
                     segments.pop()

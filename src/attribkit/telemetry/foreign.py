@@ -16,11 +16,10 @@ from attribkit.telemetry.names import INFERENCE_OPERATIONS, KINDS, OPERATION, SC
 
 __all__ = ["OpenSpans", "attributes_of", "is_call", "is_inference", "scope_of"]
 
-_FAMILY = re.compile(
-    r"openai|anthropic|langchain|langgraph|litellm|llama|bedrock|genai|gen_ai|vertexai|mistral|cohere|groq|ollama"
+_FAMILY = (
+    r"(?i:openai|anthropic|langchain|langgraph|litellm|llama|bedrock|genai|gen_ai|vertexai|mistral|cohere|groq|ollama"
     r"|langfuse|openinference|traceloop|openlit|logfire|mlflow|pydantic[-_.]ai|semantic_kernel|dspy|haystack|agno"
-    r"|crewai|smolagents|autogen",
-    re.IGNORECASE,
+    r"|crewai|smolagents|autogen)"
 )
 _MAX_OPEN = 2048
 _MAX_SCOPES = 1024
@@ -116,7 +115,7 @@ class OpenSpans:
         if theirs is None:
             if len(self._family) >= _MAX_SCOPES:
                 self._family.clear()
-            theirs = self._family[scope] = scope != SCOPE and _FAMILY.search(scope) is not None
+            theirs = self._family[scope] = scope != SCOPE and re.search(_FAMILY, scope) is not None
         if theirs:
             context = span.get_span_context()
             with self._lock:

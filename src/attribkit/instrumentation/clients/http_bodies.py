@@ -43,7 +43,7 @@ _APIS = (
     ("/converse", "converse"),
     ("/converse-stream", "converse"),
 )
-_MODEL_IN_PATH = re.compile(r"/models?/([^/:]+)(?::\w+|/converse(?:-stream)?)\Z")
+_MODEL_IN_PATH = r"/models?/([^/:]+)(?::\w+|/converse(?:-stream)?)\Z"
 _LARGEST_REQUEST = 8 << 20
 _LARGEST_REPLY = 32 << 20
 _LONGEST_LINE = 4 << 20
@@ -68,7 +68,7 @@ def read_request(client: str, method: str, url: str, content: Any) -> Request:
     if body is not None:
         model, stream = body.get("model"), stream or body.get("stream") is True
     if not isinstance(model, str):
-        found = _MODEL_IN_PATH.search(path)
+        found = re.search(_MODEL_IN_PATH, path)
         model = unquote(found[1]) if found else None
     provider = provider_at(url) or ("bedrock" if api == "converse" else "")
     call = LLMCall(client, provider, api, url, model, stream, body)

@@ -8,14 +8,16 @@ add.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.context import in_force
-from attribkit.instrumentation.hops.peers import Peers
 from attribkit.instrumentation.hops.runnables import made_here
 from attribkit.instrumentation.patching import Patch
+
+if TYPE_CHECKING:
+    from attribkit.instrumentation.hops.peers import Peers
 
 __all__ = ["patches"]
 

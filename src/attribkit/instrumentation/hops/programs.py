@@ -25,11 +25,11 @@ VARIABLE = "ATTRIBKIT_CARRIER"
 AUDIENCE = "attribkit:child-process"
 """Whom the carrier is signed for: a service that gets it as a header refuses it."""
 
-_PYTHON = re.compile(r"(?:python|pypy|graalpy)[0-9.]*[a-z]{0,2}(?:\.exe)?\Z")
-_SHEBANG = re.compile(rb"#!.*(?:python|pypy|\buv run\b)|#!/bin/sh\s+'''exec'.*python")
+_PYTHON = r"(?:python|pypy|graalpy)[0-9.]*[a-z]{0,2}(?:\.exe)?\Z"
+_SHEBANG = rb"#!.*(?:python|pypy|\buv run\b)|#!/bin/sh\s+'''exec'.*python"
 _RUNNERS = frozenset({"uv", "poetry", "pdm", "pipenv", "hatch", "rye", "pixi", "pipx"})
 _IN_FRONT = frozenset({"env", "nohup", "nice", "ionice", "setsid", "stdbuf", "time", "timeout", "exec", "command"})
-_NOT_THE_PROGRAM = re.compile(r"-.*|[A-Za-z_]\w*=.*|[0-9.]+[smhd]?\Z", re.S)
+_NOT_THE_PROGRAM = r"(?s:-.*|[A-Za-z_]\w*=.*|[0-9.]+[smhd]?\Z)"
 _SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash"})
 _BUILTINS = frozenset(
     {"cd", "echo", "printf", "export", "set", "unset", "source", ".", ":", "true", "false", "test", "[", "shift"}
@@ -47,10 +47,10 @@ def _runs_python(words: Sequence[str], path: Sequence[str], cwd: str) -> bool:
     """Tell whether a command is a Python program."""
     name = os.path.basename(words[0])
     rest = words[1:]
-    if _PYTHON.match(name) or words[0] == sys.executable:
+    if re.match(_PYTHON, name) or words[0] == sys.executable:
         return not any(option == "-m" and module in _POOLED for option, module in itertools.pairwise(rest))
     if name in _IN_FRONT:
-        behind = next((at for at, word in enumerate(rest) if not _NOT_THE_PROGRAM.match(word)), None)
+        behind = next((at for at, word in enumerate(rest) if not re.match(_NOT_THE_PROGRAM, word)), None)
         return behind is not None and _runs_python(rest[behind:], path, cwd)
     if name in _RUNNERS:
         return "run" in rest[:3]
@@ -65,7 +65,7 @@ def _is_python_script(program: str, path: Sequence[str], cwd: str) -> bool:
     if found is None:
         return False
     with open(found, "rb") as file:
-        return _SHEBANG.match(file.read(512)) is not None
+        return re.match(_SHEBANG, file.read(512)) is not None
 
 
 def _line_runs_python(line: str, path: Sequence[str], cwd: str) -> bool:

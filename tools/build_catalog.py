@@ -342,6 +342,8 @@ def azure_cuts(book: Book, openai: Book, later: dict[str, Row]) -> None:
 def prepare(books: dict[str, Book], report: list[Disagreement]) -> None:
     """Rules that hold across lists, each with the page that states it."""
     carry_tiers(books["gemini"])
+    cached_audio(books["gemini"])
+    cached_audio(books["vertex"])
     inherit(books["vertex"], books["gemini"], report, drop=("flex_", "fast"))
     inherit(books["vertex"], books["anthropic"], report, drop=("fast", "priority", "flex"), uplift_from="4-5")
     bedrock_profiles(books["bedrock"], books["anthropic"])
@@ -627,6 +629,22 @@ def grounding_fees(book: Book) -> None:
             both_groundings(said)
             if said:
                 row["fees"] = {**row.get("fees", {}), **said}
+
+
+def cached_audio(book: Book) -> None:
+    """Google's cached audio costs the share of audio that cached text costs of text, as where the page states
+    both (ai.google.dev/gemini-api/docs/pricing)."""
+    for entry in book.models.values():
+        for row in entry["rows"]:
+            plain = row.get("standard", {})
+            if row.get("list") == "hand" or "audio_cache_read" in plain or not plain.get("input"):
+                continue
+            if "cache_read" not in plain or plain.get("audio_input", plain["input"]) == plain["input"]:
+                continue
+            dearer = Decimal(plain["audio_input"]) / Decimal(plain["input"])
+            for tier in ("standard", "batch", "flex", "priority"):
+                if "cache_read" in row.get(tier, ()):
+                    row[tier].setdefault("audio_cache_read", text(round(Decimal(row[tier]["cache_read"]) * dearer, 6)))
 
 
 def carry_tiers(book: Book) -> None:

@@ -68,6 +68,17 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any], str | None]] = [
     ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-08-23T02:00:00Z"}, "0.66"),
     ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-10-07T08:30:00Z"}, "0.66"),
     ("deepseek", "deepseek-v4-pro", IN, {"at": "2026-10-08T08:30:00Z"}, "1.32"),
+    # cached audio at the share of cached text; a batch's cached tokens at the ordinary price
+    ("gemini", "gemini-2.5-flash-lite-preview-09-2025", HEARD_AGAIN, {}, "0.03"),
+    ("gemini", "gemini-2.5-flash-lite-preview-06-17", HEARD_AGAIN, {"at": "2025-07-01"}, "0.125"),
+    ("vertex", "gemini-2.0-flash-001", HEARD_AGAIN, {"region": "global"}, "0.25"),
+    ("gemini", "gemini-2.0-flash", SEEN_AGAIN, {"batch": True, "at": "2026-02-01"}, "0.025"),
+    ("gemini", "gemini-3-pro-preview", SEEN_AGAIN, {"batch": True, "at": "2026-01-20"}, "0.4"),
+    ("azure", "gpt-4o-realtime-preview-2024-12-17",
+     {**HEARD, "prompt_tokens_details": {"audio_tokens": MILLION, "cached_tokens": MILLION,
+                                         "cached_tokens_details": {"audio_tokens": MILLION}}},
+     {"at": "2025-03-01"}, "2.5"),
+    ("gemini", "gemini-robotics-er-1.5-preview", HEARD, {"at": "2026-02-01"}, "1"),
     # tiers
     ("gemini", "gemini-flash-latest", OUT, {"service_tier": "flex"}, "1.875"),
     ("gemini", "gemini-flash-lite-latest", OUT, {"service_tier": "SERVICE_TIER_PRIORITY"}, "4.5"),

@@ -189,9 +189,9 @@ def _celery(parts: Parts) -> Iterable[Patch]:
 
 
 def _dramatiq(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.hops import jobs
+    from attribkit.instrumentation.hops import dramatiq
 
-    return jobs.patches(parts.messages)
+    return dramatiq.patches(parts.messages)
 
 
 def _rq(parts: Parts) -> Iterable[Patch]:

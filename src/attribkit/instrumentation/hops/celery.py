@@ -9,17 +9,13 @@ from typing import Any
 import wrapt
 
 from attribkit import context, faults
-from attribkit.context import EMPTY, in_force, leave
+from attribkit.context import EMPTY, leave
 from attribkit.instrumentation.hops.messages import HEADER, Messages
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["follow", "patches"]
 
 _ATTRIBUTE = "_attribkit"
-
-
-def _audience(name: object) -> str:
-    return f"celery:{name}"
 
 
 def patches(messages: Messages) -> tuple[Patch, ...]:
@@ -29,7 +25,7 @@ def patches(messages: Messages) -> tuple[Patch, ...]:
     def send_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             name = args[0] if args else kwargs["name"]
-            text = messages.text(in_force().attribution, _audience(name))
+            text = messages.text("celery", name)
             if text is not None:
                 kwargs = {**kwargs, "headers": {**(kwargs.get("headers") or {}), HEADER: text}}
         except Exception as fault:
@@ -51,7 +47,7 @@ def follow(messages: Messages) -> Callable[[], None]:
             if request.is_eager or request.called_directly:
                 return
             said = (request.headers or {}).get(HEADER) or getattr(request, HEADER, None)
-            scope = messages.scope(said, _audience(task.name))
+            scope = messages.scope(said, "celery", task.name)
             before = context.scope()
             if scope is not before:
                 setattr(request, _ATTRIBUTE, (context.enter(scope), scope, before))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from attribkit import faults
-from attribkit.context import EMPTY, in_force, restored
 from attribkit.instrumentation.hops.messages import HEADER, Messages
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
 
 
-def _audience(name: object) -> str:
-    return f"rq:{name}"
+def _said(job: Any, *_: Any, **__: Any) -> tuple[object, object]:
+    return job.meta.get(HEADER), job.func_name
 
 
 def patches(messages: Messages) -> tuple[Patch, ...]:
@@ -24,23 +23,14 @@ def patches(messages: Messages) -> tuple[Patch, ...]:
         job = wrapped(*args, **kwargs)
         try:
             if HEADER not in job.meta:
-                text = messages.text(in_force().attribution, _audience(job.func_name))
+                text = messages.text("rq", job.func_name)
                 if text is not None:
                     job.meta = {**job.meta, HEADER: text}  # the app may share its dict between jobs
         except Exception as fault:
             faults.note("rq.created", fault)
         return job
 
-    def performed(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        scope = EMPTY
-        try:
-            scope = messages.scope(instance.meta.get(HEADER), _audience(instance.func_name))
-        except Exception as fault:
-            faults.note("rq.performed", fault)
-        with restored(scope):
-            return wrapped(*args, **kwargs)
-
     def row(module: str, path: str, wrapper: Any) -> Patch:
         return Patch(module, path, wrapper, "rq", "rq")
 
-    return row("rq.queue", "Queue.create_job", created), row("rq.job", "Job.perform", performed)
+    return row("rq.queue", "Queue.create_job", created), row("rq.job", "Job.perform", messages.performed("rq", _said))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from attribkit import faults
-from attribkit.context import EMPTY, in_force, restored
 from attribkit.instrumentation.hops.messages import HEADER, Messages
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
 
 
-def _audience(name: object) -> str:
-    return f"dramatiq:{name}"
+def _said(worker: Any, message: Any) -> tuple[object, object]:
+    return message.options.get(HEADER), message.actor_name
 
 
 def patches(messages: Messages) -> tuple[Patch, ...]:
@@ -23,27 +22,17 @@ def patches(messages: Messages) -> tuple[Patch, ...]:
     def made(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             if HEADER not in kwargs:
-                text = messages.text(in_force().attribution, _audience(instance.actor_name))
+                text = messages.text("dramatiq", instance.actor_name)
                 if text is not None:
                     kwargs = {**kwargs, HEADER: text}
         except Exception as fault:
             faults.note("dramatiq.made", fault)
         return wrapped(*args, **kwargs)
 
-    def processed(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        scope = EMPTY
-        try:
-            message = args[0] if args else kwargs["message"]
-            scope = messages.scope(message.options.get(HEADER), _audience(message.actor_name))
-        except Exception as fault:
-            faults.note("dramatiq.processed", fault)
-        with restored(scope):
-            return wrapped(*args, **kwargs)
-
     def row(module: str, path: str, wrapper: Any) -> Patch:
         return Patch(module, path, wrapper, "dramatiq", "dramatiq")
 
     return (
         row("dramatiq.actor", "Actor.message_with_options", made),
-        row("dramatiq.worker", "_WorkerThread.process_message", processed),
+        row("dramatiq.worker", "_WorkerThread.process_message", messages.performed("dramatiq", _said)),
     )

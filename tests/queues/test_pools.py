@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from typing import Any
@@ -113,7 +114,7 @@ def test_a_pool_that_grows_by_count_and_is_never_tried(observe: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [queue.LifoQueue, asyncio.LifoQueue], ids=["threads", "asyncio"])
-def test_a_stack_makes_no_claim(observe: Any, kind: Any) -> None:
+def test_a_stack_makes_no_claim_where_it_is_put_back(observe: Any, kind: Any) -> None:
     observe()
     pool = kind()
     with attributed(tenant_id="acme"):
@@ -121,6 +122,72 @@ def test_a_stack_makes_no_claim(observe: Any, kind: Any) -> None:
     for _ in range(2):
         pool.put_nowait(pool.get_nowait())
         assert tenant() is None
+    with attributed(tenant_id="acme"):
+        pool.put_nowait("another")
+    for _ in range(2):
+        taken = pool.get_nowait()
+        assert tenant() is None
+        back = lambda taken=taken: pool.put_nowait(taken)  # noqa: E731
+        back()
+
+
+@pytest.mark.parametrize("kind", [queue.LifoQueue, asyncio.LifoQueue], ids=["threads", "asyncio"])
+def test_a_stack_of_keys_that_others_put_back(observe: Any, kind: Any) -> None:
+    """Who takes a key in a loop and who puts it back are two: what has come out before is no work."""
+    observe()
+    keys = kind()
+    for key in ("key one", {"key": "two"}, Bare()):
+        keys.put_nowait(key)
+    lent: list[Any] = []
+
+    def take() -> list[str | None]:
+        found = []
+        while not keys.empty():
+            lent.append(keys.get_nowait())
+            found.append(tenant())
+        return found
+
+    def take_each() -> list[str | None]:
+        found = []
+        while True:
+            try:
+                key = keys.get_nowait()
+            except (queue.Empty, asyncio.QueueEmpty):
+                return found
+            found.append(tenant())
+            use(key)
+
+    def use(key: Any) -> None:
+        lent.append(key)
+
+    for _ in range(3):
+        assert take() == [None] * 3
+        for number in range(3):
+            with attributed(tenant_id=("acme", "globex", "acme")[number]):
+                keys.put_nowait(lent.pop())
+        assert take_each() == [None] * 3
+        with attributed(tenant_id="acme"):
+            while lent:
+                keys.put_nowait(lent.pop())
+
+
+@pytest.mark.parametrize("kind", [queue.LifoQueue, asyncio.LifoQueue], ids=["threads", "asyncio"])
+def test_a_stack_of_jobs(observe: Any, kind: Any) -> None:
+    observe()
+    jobs = kind()
+    for owner in ("acme", "none", "globex"):
+        with contextlib.nullcontext() if owner == "none" else attributed(tenant_id=owner):
+            jobs.put_nowait(f"{owner} job")
+
+    def work() -> list[str]:
+        found = []
+        while not jobs.empty():
+            job = jobs.get_nowait()
+            found.append(f"{job}: {tenant()}")
+        return found
+
+    assert work() == ["globex job: globex", "none job: None", "acme job: acme"]
+    assert tenant() is None
 
 
 def test_a_helper_that_takes_makes_nobody_a_consumer(observe: Any) -> None:

@@ -154,7 +154,7 @@ def _read(code: list[dis.Instruction], at: int, comprehension: bool) -> Site:
     if collects and not passes:
         passes = comprehension or _returned(code, _containers(code, here, gathers))
     loops = _loops(code, here)
-    puts = [code[i - 1].argval for i, each in enumerate(code) if i and _is_lookup(each, _PUTS)]
+    puts = _puts(code)
     return Site(
         loops=bool(loops),
         lines=_extent(code, loops, names, end),
@@ -163,6 +163,15 @@ def _read(code: list[dis.Instruction], at: int, comprehension: bool) -> Site:
         puts_back=bool(puts) if receiver is None else receiver in puts,
         awaited=awaited,
     )
+
+
+def _puts(code: list[dis.Instruction], depth: int = 0) -> list[Any]:
+    """Return the names of what is put into, by functions within the code too."""
+    found = [code[i - 1].argval for i, each in enumerate(code) if i and _is_lookup(each, _PUTS)]
+    for each in code:
+        if isinstance(each.argval, CodeType) and depth < 3:
+            found += _puts(list(dis.get_instructions(each.argval)), depth + 1)
+    return found
 
 
 def _loops(code: list[dis.Instruction], here: int) -> list[tuple[int, int]]:

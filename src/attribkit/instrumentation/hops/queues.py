@@ -44,6 +44,7 @@ __all__ = [
 _CLAIMS_KEPT = 64
 """Claims beyond twice the queue's size, before those are dropped whose item somebody took out by hand."""
 _TAKERS_KEPT = 256
+_OUT_KEPT = 4096
 _HELD = 20_000
 _PERSONAL = ("user_id", "session_id", "workflow_id", "workflow")
 _MODULES = ("queue", "asyncio.queues")
@@ -106,7 +107,7 @@ class _Beside:
     """What is known of one queue. Each step is one operation of a dict or a deque, so no lock is held: `put` may be
     called again from a signal handler or a finaliser in its own middle."""
 
-    __slots__ = ("claims", "fifo", "lent", "loose", "queue", "seen", "takers")
+    __slots__ = ("claims", "fifo", "lent", "loose", "out", "queue", "seen", "takers")
 
     def __init__(self, of: Any) -> None:
         key = id(of)
@@ -122,6 +123,8 @@ class _Beside:
         """What was given to tasks that waited for a getter of their own making."""
         self.loose = False
         """True once such a getter had an item before anybody waited for it: which one is worked on when is open."""
+        self.out: dict[int, None] = {}
+        """What came out of a stack, by hash: a thing that is put back is no work."""
 
     def loosen(self) -> None:
         self.loose = True
@@ -133,7 +136,7 @@ class _Beside:
         scope, fields = None, here.attribution
         if fields and kind != _NOTHING and kind != _RESOURCE:
             took = self.takers.get(context.place()) if self.takers and here.opener is not _OF_ITEM else None
-            if took is None or took != fields.tenant_id:
+            if (took is None or took != fields.tenant_id) and not (self.out and _likeness(item) in self.out):
                 scope = Scope(fields, "carried")
         if kind == _OBJECT:
             scope = self._first(item, scope)
@@ -189,6 +192,11 @@ class _Beside:
             self.claims.pop(id(item), None)
         return scope
 
+    def came_out(self, item: object) -> None:
+        if len(self.out) >= _OUT_KEPT:
+            self.out.pop(next(iter(self.out)), None)
+        self.out[_likeness(item)] = None
+
     def took(self, here: Scope) -> None:
         """Somebody in a tenant's scope of its own takes from the queue: what it puts may be what it took."""
         tenant = here.attribution.tenant_id
@@ -217,6 +225,14 @@ class _Beside:
             there = {id(each) for each in list(inside)}
             for key in [key for key in list(self.claims) if key not in there]:
                 self.claims.pop(key, None)
+
+
+def _likeness(item: object) -> int:
+    """Return what a thing that is put back has in common with what came out; work can have it by chance."""
+    try:
+        return hash(item)
+    except Exception:
+        return id(item)
 
 
 _beside: dict[int, _Beside] = {}
@@ -428,6 +444,13 @@ def _given(item: object, claim: Scope | None, who: Caller, here: Scope, place: o
     return base if scope is None else _Given(scope, base, who, place)
 
 
+def _counting(of: Any, claim: Scope | None, who: Caller) -> Scope | None:
+    """Return the claim, None for one on what comes from a stack unless `who` certainly takes work from it."""
+    if claim is not None and _is_stack(of) and not (who.loops and who.direct and not who.site.puts_back):
+        return None
+    return claim
+
+
 def _base(here: Scope) -> Scope:
     if isinstance(here, _Given):
         return here.base
@@ -458,7 +481,7 @@ _stacks: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 
 def _is_stack(of: Any) -> bool:
-    """Return whether the last item comes out first: that is a pool, not a line of work."""
+    """Return whether the last item comes out first: most often that is a pool, not a line of work."""
     cls = type(of)
     known = _stacks.get(cls)
     if known is None:
@@ -472,8 +495,6 @@ def note_put(of: Any, item: object) -> _Beside | None:
     try:
         here = _put_from(item)
         if here is EMPTY and type(item).__weakrefoffset__ == 0 and id(of) not in _beside:
-            return None
-        if _is_stack(of):
             return None
         kind = _kind(item)
         if not here.attribution and id(of) not in _beside and kind != _OBJECT:
@@ -520,7 +541,7 @@ def note_attempt(of: Any, awaits: bool) -> None:
             who = caller(frames_above(sys._getframe(2)))
             if _is_consumer(who) and who is not None and not who.site.collects and (who.site.awaited or not awaits):
                 enter(here.base)
-        elif here.opener is not _OF_ITEM and not _is_stack(of):
+        elif here.opener is not _OF_ITEM:
             _beside_of(of).took(here)
     except Exception as fault:
         faults.note("queues.attempt", fault)
@@ -548,7 +569,7 @@ def note_arrived(of: Any, item: object, claim: Scope | None, here: Scope) -> Non
         if who is None:  # asyncio itself called: the getter runs in a task of its own
             _hand_over(of, item, claim, here)
         elif _is_consumer(who):
-            given = _given(item, claim, who, here, context.place())
+            given = _given(item, _counting(of, claim, who), who, here, context.place())
             if given is not None and given is not in_variable():
                 enter(given)
     except Exception as fault:
@@ -574,6 +595,16 @@ def _get(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, A
     item = wrapped(*args, **kwargs)
     if _beside or _lent or here is not EMPTY:
         return note_got(instance, item, here)
+    return item
+
+
+def _popped(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`LifoQueue._get`: what comes out."""
+    item = wrapped(*args, **kwargs)
+    try:
+        _beside_of(instance).came_out(item)
+    except Exception as fault:
+        faults.note("queues.popped", fault)
     return item
 
 
@@ -633,7 +664,11 @@ def _deliver_to(of: Any, wakeup: Any, own: Any, item: object, claim: Scope | Non
     beside = _beside_of(of)
     given: Scope | None = None
     if _is_consumer(who) and who is not None:
-        given = _base(here) if kept and beside.loose else _given(item, claim, who, here, weakref.ref(task))
+        given = (
+            _base(here)
+            if kept and beside.loose
+            else _given(item, _counting(of, claim, who), who, here, weakref.ref(task))
+        )
     if given is not None:
         own.run(enter, given)
         if kept and isinstance(given, _Given):
@@ -777,6 +812,8 @@ def patches() -> tuple[Patch, ...]:
     return (
         row("queue", "Queue.put", _put),
         row("queue", "Queue.get", _get),
+        row("queue", "LifoQueue._get", _popped),
+        row("asyncio.queues", "LifoQueue._get", _popped),
         row("asyncio.base_events", "BaseEventLoop.run_in_executor", _in_executor),
         row("asyncio.queues", "Queue.put_nowait", _put),
         row("asyncio.queues", "Queue.get", _get_later, hot=False),  # it stays a coroutine function

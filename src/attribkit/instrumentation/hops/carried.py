@@ -27,7 +27,8 @@ def captured() -> Scope | None:
     if here is last:
         return moved
     moved = Scope(here.attribution, "carried", since=here.since) if here.attribution.fields else None
-    if here.operation is None and here.origin is None:  # both are kept alive by nobody else
+    # An operation and an origin are kept alive by nobody else, and a scope of another kind changes.
+    if type(here) is Scope and here.operation is None and here.origin is None:
         _last = (here, moved)
     return moved
 

@@ -11,6 +11,7 @@ whoever took from that queue in the same scope; and an item counts only where th
 from __future__ import annotations
 
 import functools
+import os
 import queue
 import sys
 import threading
@@ -18,7 +19,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
-from inspect import CO_OPTIMIZED
 from types import FrameType, ModuleType
 from typing import Any, cast
 
@@ -27,8 +27,9 @@ from attribkit.attribution import Attribution
 from attribkit.context import EMPTY, Scope, enter, in_force
 from attribkit.context import scope as in_variable
 from attribkit.instrumentation.hops.callsites import Caller, caller, frames_above, user_of
+from attribkit.instrumentation.hops.mentions import left_over, meant, values_of
 from attribkit.instrumentation.hops.parcels import Parcel
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.patching import Patch, Standby
 
 __all__ = [
     "brought",
@@ -45,6 +46,7 @@ _CLAIMS_KEPT = 64
 """Claims beyond twice the queue's size, before those are dropped whose item somebody took out by hand."""
 _TAKERS_KEPT = 256
 _OUT_KEPT = 4096
+_GATHERED_KEPT = 64
 _HELD = 20_000
 _PERSONAL = ("user_id", "session_id", "workflow_id", "workflow")
 _MODULES = ("queue", "asyncio.queues")
@@ -251,6 +253,15 @@ def _beside_of(of: Any) -> _Beside:
 # -- what a consumer works in -----------------------------------------------------------------------------------------
 
 
+_lasting: weakref.WeakSet[_Given] = weakref.WeakSet()
+"""All of which anybody still has one in force."""
+_term = [object()]
+"""Another one after each `uninstrument()`: what items brought before is over."""
+_creating = Standby()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_creating.forked)
+
+
 class _Given(Scope):
     """The scope of an item, in force at its consumer until the next one.
 
@@ -258,7 +269,7 @@ class _Given(Scope):
     another task or thread keeps it.
     """
 
-    __slots__ = ("__weakref__", "base", "code", "frame", "item", "lines", "place")
+    __slots__ = ("__weakref__", "base", "code", "frame", "item", "lines", "place", "term")
 
     def __init__(self, item: Scope, base: Scope, who: Caller, place: object) -> None:
         for name in _REST:
@@ -271,16 +282,33 @@ class _Given(Scope):
         """What is in force there without an item."""
         self.place = place
         self.frame, self.code, self.lines = id(who.frame), who.frame.f_code, who.site.lines
+        self.term = _term[0]
+        _lasting.add(self)
+        _creating.wake()
+
+    def let_go(self, running: FrameType | None) -> None:
+        """Put it out of force if its consumer has ended: whose work begins there is not for its item."""
+        if self.place == context.place():
+            for frame in frames_above(running):
+                if id(frame) == self.frame and frame.f_code is self.code:
+                    lines = self.lines
+                    if lines is None or lines[0] <= (frame.f_lineno or 0) <= lines[1]:
+                        return
+                    break
+            enter(self.after())
 
     def now(self) -> Scope:
         """Return the scope that is in force where the running code reads this one."""
+        if self.term is not _term[0]:
+            return self.base
+        running = sys._getframe(2)
         if self.place != context.place():
-            return self.work(None)
-        for frame in frames_above(sys._getframe(2)):
+            return self.work(None, running)
+        for frame in frames_above(running):
             if id(frame) == self.frame and frame.f_code is self.code:
                 lines = self.lines
                 if lines is None or lines[0] <= (frame.f_lineno or 0) <= lines[1]:
-                    return self.work(frame)
+                    return self.work(frame, running)
                 break
         return self.after()
 
@@ -301,8 +329,8 @@ class _Given(Scope):
         """It is no longer certain which item the consumer works on."""
         self.item = EMPTY
 
-    def work(self, frame: FrameType | None) -> Scope:
-        """Return the scope of what the consumer works on; `frame` is the consumer's if it is at work."""
+    def work(self, frame: FrameType | None, running: FrameType) -> Scope:
+        """Return the scope of what the `running` code works on; `frame` is the consumer's if it is at work."""
         return self.item
 
     @property
@@ -326,6 +354,10 @@ class _Member:
         self.item = item
         self.scope = scope
         self.used = False
+
+    @property
+    def owner(self) -> Attribution | None:
+        return None if self.scope is None else self.scope.attribution
 
 
 def _references(member: _Member) -> int:
@@ -360,6 +392,13 @@ def _alive(member: _Member) -> bool:
     return False
 
 
+def _still_there(members: list[_Member]) -> list[_Member]:
+    """Return the members that can still be worked on. Of what is gone and not known to be done, its owners are left."""
+    there = [member for member in members if _alive(member)]
+    gone = {member.owner: member.scope for member in members if not member.used and not _alive(member)}
+    return [*(_Member(None, scope) for scope in gone.values()), *there]
+
+
 class _Gathered(_Given):
     """The scope of several items that a consumer gathers before it works on them: what they all have in common.
 
@@ -379,11 +418,17 @@ class _Gathered(_Given):
     def spoil(self) -> None:
         self.members = [_Member(None, None)]
 
-    def work(self, frame: FrameType | None) -> Scope:
+    def work(self, frame: FrameType | None, running: FrameType) -> Scope:
         members = self.members
-        if len({member.scope and member.scope.attribution for member in members}) > 1:
+        if len({member.owner for member in members}) > 1:
+            members = self.members = [m for m in members if not m.used or _alive(m)]
+            positions = meant([(m.item, m.owner) for m in members], frames_above(running), frame, self.code)
+            if positions is not None:
+                for i in positions:
+                    members[i].used = True
+                return members[positions.pop()].scope or self.base if positions else _common(self.scopes())
             held = None if frame is None else _held(frame)
-            members = [m for m in members if not m.used or (_alive(m) and (held is None or _within(m, held)))]
+            members = [m for m in members if not m.used or held is None or _within(m, held)]
         for member in members:
             member.used = True
         self.members = members
@@ -392,14 +437,12 @@ class _Gathered(_Given):
 
 
 def _held(frame: FrameType) -> set[int]:
-    """Return the identities of what stands in the containers that a function's variables hold."""
+    """Return the identities of what a function's variables hold, also in containers."""
     found: set[int] = set()
-    variables = frame.f_locals
-    due: list[tuple[Any, int]] = [(value, 0) for value in variables.values()]
+    due: list[tuple[Any, int]] = [(value, 0) for value in values_of(frame, leave=left_over(frame))]
     while due and len(found) < _HELD:
         value, depth = due.pop()
-        if depth:  # a variable itself can be left over from a loop over the last ones
-            found.add(id(value))
+        found.add(id(value))
         if depth < 3:
             if isinstance(value, dict):
                 due += [(each, depth + 1) for each in list(value.values())]
@@ -407,8 +450,6 @@ def _held(frame: FrameType) -> set[int]:
                 due += [(each, depth + 1) for each in list(value)]
             elif not depth and hasattr(value, "__dict__") and not isinstance(value, (type, ModuleType)):
                 due += [(each, depth + 1) for each in list(vars(value).values())]
-    if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED:
-        variables.clear()  # it is a copy, which would keep all these alive
     return found
 
 
@@ -440,6 +481,8 @@ def _given(item: object, claim: Scope | None, who: Caller, here: Scope, place: o
             members = here.members
         elif isinstance(here, _Given):
             members = [_Member(None, here.item)]
+        if len(members) > _GATHERED_KEPT:
+            members = _still_there(members)
         return _Gathered([*members, _Member(item, scope)], base, who, place)
     return base if scope is None else _Given(scope, base, who, place)
 
@@ -614,6 +657,33 @@ def _get_later(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[
     return wrapped(*args, **kwargs)
 
 
+def _let_go() -> None:
+    here = in_variable()
+    if isinstance(here, _Given):
+        here.let_go(sys._getframe(1))
+
+
+def _begins(of: Context | None) -> None:
+    """A task or a thread is about to begin in a copy of the context here, or in the context `of`."""
+    try:
+        _let_go()
+        if of is not None:
+            of.run(_let_go)
+    except RuntimeError:  # it is entered already
+        pass
+    except Exception as fault:
+        faults.note("queues.begins", fault)
+
+
+def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A task copies what its creator has in force, after the last item of a consumer that has ended too."""
+    if _lasting:
+        _begins(kwargs.get("context"))
+    else:
+        _creating.rest(lambda: bool(_lasting))
+    return wrapped(*args, **kwargs)
+
+
 # -- getters that run in a task or a thread of their own --------------------------------------------------------------
 
 
@@ -680,6 +750,10 @@ def _deliver_to(of: Any, wakeup: Any, own: Any, item: object, claim: Scope | Non
 def _in_executor(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`run_in_executor(None, queue.get)` and `to_thread(queue.get)`: the item goes to the task that awaits it."""
     function = args[1] if len(args) > 1 else kwargs.get("func")
+    if _lasting:
+        runner = getattr(function, "func", None)
+        of_work = getattr(runner, "__self__", None)
+        _begins(of_work if type(of_work) is Context else None)
     of = _got_from(function)
     if of is None or function is None:
         return wrapped(*args, **kwargs)
@@ -797,6 +871,7 @@ def replace_simple_queue() -> Callable[[], None]:
 
     def end() -> None:
         _simple_on.clear()
+        _term[0] = object()
         if queue.SimpleQueue is SimpleQueue:
             queue.SimpleQueue = _Simple  # type: ignore[misc]
 
@@ -816,6 +891,7 @@ def patches() -> tuple[Patch, ...]:
         row("asyncio.queues", "LifoQueue._get", _popped),
         row("asyncio.base_events", "BaseEventLoop.run_in_executor", _in_executor),
         row("asyncio.queues", "Queue.put_nowait", _put),
+        row("asyncio.base_events", "BaseEventLoop.create_task", _create_task)._replace(standby=_creating),
         row("asyncio.queues", "Queue.get", _get_later, hot=False),  # it stays a coroutine function
         row("asyncio.queues", "Queue.get_nowait", _get),
     )

@@ -145,3 +145,54 @@ def test_metrics_and_budgets_count_it_in_one_process(gateway: Any, tmp_path: Pat
     assert shown.exit_code == 0, shown.output
     spent = [Decimal(counter["spent"]) for counter in json.loads(shown.output)]
     assert spent == [charge.usd], shown.output
+
+
+BATCH = """
+import sys, warnings
+warnings.simplefilter("ignore")
+sys.path.insert(0, sys.argv[4])
+import openai
+from runs.jobs import batch, finished
+import attribkit
+
+url, ledger, batch_id = sys.argv[1:4]
+attribkit.instrument(gateways={url: "portkey"}, ledger=ledger)
+client = openai.OpenAI(base_url=url + "/v1", api_key="k")
+if batch_id == "-":
+    with attribkit.attributed(tenant_id="acme"):
+        print(batch(client, questions=20).id)
+else:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with attribkit.attributed(tenant_id="the poller"):
+        print(len(client.files.content(finished(client, batch_id).output_file_id).text.splitlines()))
+attribkit.uninstrument()
+"""
+
+
+def test_each_line_of_a_batch_is_charged_once_whoever_reads_it(gateway: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+
+    def child(batch_id: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", BATCH, gateway.url, url, batch_id, str(Path(__file__).parents[1])]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with child("-") as creator:
+        batch_id = creator.communicate(timeout=60)[0].strip()
+    pollers = [child(batch_id) for _ in range(4)]
+    for poller in pollers:
+        assert poller.stdout is not None and poller.stdout.readline() == "ready\n"
+    for poller in pollers:
+        assert poller.stdin is not None
+        poller.stdin.write("\n")
+        poller.stdin.flush()
+    for poller in pollers:
+        assert poller.communicate(timeout=60)[0].strip() == "20"
+        assert poller.returncode == 0
+    ledger = open_ledger(url)
+    rows = list(ledger.records(Question()))
+    ledger.close()
+    lines = [row for row in rows if row.batch]
+    assert len(lines) == len({row.response_id for row in lines}) == 20
+    assert {(row.tenant_id, row.cost_status, row.hop) for row in lines} == {("acme", "priced", "restored")}
+    assert {(row.tenant_id, row.cost_status, row.api) for row in rows if not row.batch} == {("acme", "free", "batches")}

@@ -523,3 +523,47 @@ def test_counters_that_are_not_used_are_forgotten_and_begin_anew_where_they_were
         spend(at, "1", who=first)
     assert state(store, "b") == (109, 0)
     at.close()
+
+
+@pytest.mark.parametrize("happens", ["done", "done, and nobody hears of it", "not done"])
+def test_while_the_store_forgets_a_counter_other_calls_go_on_and_its_own_are_counted_once(happens: str) -> None:
+    clock, store, others = [NOON], MemoryStore(), []
+    at = guard(store, Budget("b", limit="10", window="total", per="tenant_id"), now=lambda: clock[0])
+    spend(at, "3")
+    clock[0] += 120
+    spend(at, "1", who=GLOBEX)
+    real = store.exchange
+
+    def slow(*some: Any, **more: Any) -> Any:
+        at._account.store.exchange = real  # what follows is another thread's
+        if happens != "not done":
+            answer = real(*some, **more)
+        thread = threading.Thread(target=lambda: others.append(spend(at, "2", who=GLOBEX)))
+        thread.start()
+        thread.join(20)
+        at.charge(call("1"), ACME, "", Decimal(4))
+        if happens != "done":
+            raise BudgetStoreDown("gone")
+        return answer
+
+    at._account.store.exchange = slow
+    with contextlib.suppress(BudgetStoreDown):
+        at._account.forget_unused(at._account.store, at._plans.forget)
+    assert others == [None]
+    at.keep()
+    spend(at, "1")
+    at.keep()
+    assert [one.state.spent for one in store.balances()] == [8 * 10**12, 3 * 10**12]
+    at.close()
+    assert [one.state.spent for one in store.balances()] == [8 * 10**12, 3 * 10**12]
+
+
+def test_what_the_store_knows_of_declared_budgets_is_not_told_again(store: Any) -> None:
+    budgets = [Budget(f"b{number}", limit="1", thresholds=[{"at": "80%"}]) for number in range(20)]
+    guard(store, *budgets).left("b0", ACME)
+    told, define = [], type(store).define
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(store), "define", lambda *some: (told.append(some[1]["name"]), define(*some)))
+        guard(store, *budgets[1:], Budget("b0", limit="2")).left("b0", ACME)
+    assert told == ["b0"]
+    assert store.definitions()["b0"][0]["limit"] == "2"

@@ -145,7 +145,7 @@ class Books(RuleBasedStateMachine):
     def what_was_spent_already_is_charged(self, process: int, tenant: str, amount: int) -> None:
         at = self.alive[process]
         at.charge(call("1"), Attribution.of({"tenant_id": tenant}), "", Decimal(amount).scaleb(-12))
-        at.flush()
+        assert at.flush()
         for key in self.keys(tenant):
             self.spent[key] = self.spent.get(key, 0) + amount
             self.charged[key] = self.charged.get(key, 0) + amount

@@ -8,6 +8,7 @@ goes back within a tenth of a second, and nobody is refused while shares are out
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,15 +30,19 @@ _DOWN_SECONDS = 1.0
 _AT_ONCE = 64
 """Counters in one exchange."""
 _UNUSED_SECONDS = 60.0
+_APART_SECONDS, _APART_PATIENCE = 0.001, 5.0
 _made = tuple.__new__  # a fifth of what a NamedTuple's own constructor takes
 
 
 class Account:
-    """The counters that this process holds something in. A forked child has an account of its own."""
+    """The counters that this process holds something in. A forked child has an account of its own.
+
+    Its lock is held for microseconds, and never while the store is asked: event loops take it.
+    """
 
     def __init__(self, *, keep: bool, now: Callable[[], float], teller: Teller) -> None:
         self._keep, self._now, self._teller = keep, now, teller
-        self.lock = threading.Lock()
+        self.lock, self._making_out = threading.Lock(), threading.Lock()
         self.holder = new_id()
         self.store: Store | None = None
         self.journal: Journal | None = None
@@ -94,29 +99,12 @@ class Account:
     ) -> tuple[Answer | None, Local]:
         """Ask the store once. (None, ...): all is held; else the answer that refuses, and where. What is `forced` is
         held whatever the limits say."""
-        claimed, asked, moves = [], [], []
-        shared: tuple[Local, ...] = ()
-        with self.lock:
-            for local in reservation.locals:
-                if local.dead:
-                    reservation.locals = tuple(self.local(local.limit) for local in reservation.locals)
-                    break
-            for place, amount in enumerate(reservation.amounts):
-                local = reservation.locals[place]
-                if local.held - local.busy - local.owed >= amount:
-                    local.busy += amount
-                    claimed.append((local, amount))
-                    continue
-                share = 0
-                if self._keep and now - local.used < SHARE_SECONDS and not (forced or local.sharing):
-                    share = max(0, min(amount * _SHARE_CALLS, local.limit.amount // 32))
-                    if share:
-                        local.sharing = True
-                        shared += (local,)
-                local.used = now
-                move, owed = self._sent(local, amount, share)
-                asked.append((local, amount, move, owed))
-                moves.append(move._replace(limit=-1) if forced else move)
+        until = 0.0
+        while (sent := self._collected(reservation, now, forced)) is None:
+            if not wait or time.monotonic() >= (until := until or time.monotonic() + _APART_PATIENCE):
+                raise BudgetStoreBusy("a counter is made out with the budget store just now")
+            time.sleep(_APART_SECONDS)
+        claimed, asked, moves, shared = sent
         if not moves:
             return None, reservation.locals[0]
         try:
@@ -163,6 +151,36 @@ class Account:
         if self.lending and not self.wake.is_set():
             self.wake.set()
         return None, asked[0][0]
+
+    def _collected(self, reservation: Reservation, now: float, forced: bool) -> tuple[Any, Any, list[Move], Any] | None:
+        """Return what this process has of a reservation, what it asks for with its moves, and for which counters a
+        share too; None while one of them cannot be asked for."""
+        claimed, asked, moves = [], [], []
+        shared: tuple[Local, ...] = ()
+        with self.lock:
+            for local in reservation.locals:
+                if local.dead or local.apart:
+                    if any(one.apart for one in reservation.locals):
+                        return None
+                    reservation.locals = tuple(self.local(one.limit) for one in reservation.locals)
+                    break
+            for place, amount in enumerate(reservation.amounts):
+                local = reservation.locals[place]
+                if local.held - local.busy - local.owed >= amount:
+                    local.busy += amount
+                    claimed.append((local, amount))
+                    continue
+                share = 0
+                if self._keep and now - local.used < SHARE_SECONDS and not (forced or local.sharing):
+                    share = max(0, min(amount * _SHARE_CALLS, local.limit.amount // 32))
+                    if share:
+                        local.sharing = True
+                        shared += (local,)
+                local.used = now
+                move, owed = self._sent(local, amount, share)
+                asked.append((local, amount, move, owed))
+                moves.append(move._replace(limit=-1) if forced else move)
+        return claimed, asked, moves, shared
 
     # -- giving back --------------------------------------------------------------------------------------------------
 
@@ -212,22 +230,28 @@ class Account:
 
     def tell(self, store: Store, locals: Sequence[Local], *, wait: bool) -> None:
         """Tell the store what was spent, and give back what is idle."""
-        sent = []
+        told, sent = [], []
         with self.lock:
             for local in locals:
+                if local.apart:  # told when that is over
+                    self.owing[local.limit.counter.id] = local
+                    continue
                 self.lending.pop(local.limit.counter.id, None)
                 self.owing.pop(local.limit.counter.id, None)
+                told.append(local)
                 sent.append(self._sent(local, 0, 0))
+        if not told:
+            return
         try:
             answer = store.exchange(self.holder, [move for move, _ in sent], self._now(), wait=wait)
         except BaseException as error:
             with self.lock:
-                for local, (move, owed) in zip(locals, sent, strict=True):
+                for local, (move, owed) in zip(told, sent, strict=True):
                     self._undo(local, move, owed, certain=isinstance(error, BudgetStoreBusy))
             raise
         notices: list[tuple[Any, ...]] = []
         with self.lock:
-            for place, local in enumerate(locals):
+            for place, local in enumerate(told):
                 local.flights -= 1
                 local.spent, local.reserved, local.extra, _ = answer[1][place]
                 local.heard = True
@@ -291,18 +315,36 @@ class Account:
 
     def resync(self, store: Store) -> None:
         """After a failure: hold at the store just what is held here, and here no more than there."""
-        with self.lock:
-            for local in [one for one in self.locals.values() if one.uncertain and not one.flights]:
-                held = next((h.held for h in store.holds(self.holder) if h.counter == local.limit.counter.id), 0)
-                if held > local.held:
-                    move = Move(local.limit.counter, -1, local.settled, held - local.held, held)
-                    store.exchange(self.holder, [move], self._now())
-                local.held = min(local.held, held)
-                local.uncertain = False
+        with self._making_out:
+            with self.lock:
+                some = [(one, one.apart) for one in self.locals.values() if one.uncertain and not one.flights]
+                for local, _ in some:
+                    local.apart = True
+            if not some:
+                return
+            try:
+                there = {hold.counter: hold.held for hold in store.holds(self.holder)}
+                for local, _ in some:
+                    held = there.get(local.limit.counter.id)
+                    with self.lock:
+                        if held is None:  # the store has nothing of ours: what is owed is all that it is to be told
+                            local.settled = local.owed
+                            self._journaled(local)
+                        held = held or 0
+                        move = Move(local.limit.counter, -1, local.settled, held - local.held, held)
+                    if move.back > 0:
+                        store.exchange(self.holder, [move], self._now())
+                    with self.lock:
+                        local.held = min(local.held, held)
+                        local.uncertain = False
+            finally:
+                with self.lock:
+                    for local, was in some:
+                        local.apart = local.uncertain and was
 
     def forget_unused(self, store: Store, forgotten: Callable[[], None]) -> None:
         """Forget counters that nobody uses, so that memory follows what is in use and not what ever was. `forgotten`
-        is called under the lock before some are."""
+        is called under the lock when some are."""
         now = self._now()
         with self.lock:
             idle = [
@@ -311,22 +353,45 @@ class Account:
                 if now - one.used > _UNUSED_SECONDS or now >= (one.limit.counter.end or now + 1)
             ]
         for start in range(0, len(idle), _AT_ONCE):
-            with self.lock:  # nobody may begin anew with a counter while the store forgets what it had
+            with self.lock:
                 some = [
                     one
                     for one in idle[start : start + _AT_ONCE]
-                    if not (one.held or one.busy or one.owed or one.flights or one.uncertain)
+                    if not (one.held or one.busy or one.owed or one.flights or one.uncertain or one.apart)
                 ]
-                moves = [Move(one.limit.counter, -1, one.settled, forget=True) for one in some]
-                if not moves:
-                    continue
-                try:
-                    store.exchange(self.holder, moves, now, wait=False)
-                except BudgetStoreBusy:
-                    return
+                for local in some:
+                    local.apart = True
+            if not some:
+                continue
+            moves = [Move(one.limit.counter, -1, one.settled, forget=True) for one in some]
+            try:
+                store.exchange(self.holder, moves, now, wait=False)
+            except BudgetStoreBusy:
+                with self.lock:
+                    for local in some:
+                        local.apart = False
+                return
+            except BaseException:  # it may have forgotten them all the same: they stay apart until `resync` knows
+                for local in some:
+                    local.uncertain = True
+                raise
+            with self.lock:
                 forgotten()
                 for local in some:
-                    local.dead = True
-                    del self.locals[local.limit.counter.id]
-                    if local.slot >= 0 and self.journal is not None:
-                        self.journal.drop(local.slot)
+                    local.apart = False
+                    self._forgotten(local)
+
+    def _forgotten(self, local: Local) -> None:
+        """Begin anew with a counter of which the store has forgotten what this process had. Under the lock."""
+        if local.busy or local.owed:  # it was used meanwhile
+            local.settled = local.owed
+            self._journaled(local)
+            return
+        local.dead = True
+        del self.locals[local.limit.counter.id]
+        if local.slot >= 0 and self.journal is not None:
+            self.journal.drop(local.slot)
+
+    def _journaled(self, local: Local) -> None:
+        if local.slot >= 0 and self.journal is not None:
+            self.journal.put(local.slot, local.settled)

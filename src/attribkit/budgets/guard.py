@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.budgets import holders
 from attribkit.budgets.account import Account
@@ -258,8 +259,11 @@ class BudgetGuard:
             return
 
         def later() -> None:  # opening it may take a while, and the caller may be an event loop
-            self._ready(True)
-            self._charge(call, attribution, operation_id, usd, usage)
+            try:
+                self._ready(True)
+                self._charge(call, attribution, operation_id, usd, usage)
+            except Exception as fault:
+                faults.note("budgets.charge", fault)
 
         charge = self._threads.submit(later)
         self._charging.add(charge)
@@ -330,19 +334,23 @@ class BudgetGuard:
         """Do what is due: return shares, tell what is owed, hold more for streams that have grown."""
         store = self._account.store
         if store is not None:
+            self._account.resync(store)
             self._account.tell_due(store)
             self._growth.grow_due(store)
-            self._account.resync(store)
 
     def flush(self) -> bool:
         """Tell the store all that is settled here; False when it does not answer."""
-        for charge in tuple(self._charging):
-            with contextlib.suppress(Exception):
-                charge.result(_CLOSING)
+        charging = tuple(self._charging)
+        if charging:
+            from concurrent.futures import wait
+
+            if wait(charging, _CLOSING).not_done:
+                return False
         store = self._account.store
         if store is None:
             return not self._account.owing
         try:
+            self._account.resync(store)
             self._account.tell_all(store)
         except (BudgetStoreBusy, BudgetStoreDown) as error:
             self._account.down(error)
@@ -360,8 +368,7 @@ class BudgetGuard:
             try:
                 store = self._open_store()
                 store.beat(holders.this_process(account.holder), LEASE, self._now())
-                for budget in plans.declared.values():
-                    store.define(budget.as_dict(), "declared")
+                plans.declare(store)
                 if self._journals is not None:
                     account.journal = Journal(holders.journal_path(self._journals, account.holder))
                 plans.refresh(store)

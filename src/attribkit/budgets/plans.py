@@ -99,6 +99,14 @@ class Plans:
                 self._made = {key: plan for key, plan in self._made.items() if plan.until > now}
                 self._latest = None, None, NO_PLAN
 
+    def declare(self, store: Store) -> None:
+        """Let the store know what this process declares, unless it does."""
+        known = store.definitions()
+        for name, budget in self.declared.items():
+            table = budget.as_dict()
+            if known.get(name, (None, "declared")) not in ((table, "declared"), (table, "set")):
+                store.define(table, "declared")
+
     def refresh(self, store: Store) -> None:
         """Take over budgets that were set, changed or removed at the store."""
         version = store.version()

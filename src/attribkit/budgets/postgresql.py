@@ -151,18 +151,13 @@ class PostgresStore:
     def define(self, table: Mapping[str, Any], origin: str) -> None:
         text = json.dumps(table, sort_keys=True)
         statement = (
-            "INSERT INTO attribkit_budgets AS b VALUES (%(name)s, %(text)s, %(origin)s) ON CONFLICT (name) DO UPDATE "
-            "SET definition = excluded.definition, origin = excluded.origin "
+            "WITH changed AS (INSERT INTO attribkit_budgets AS b VALUES (%(name)s, %(text)s, %(origin)s) "
+            "ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, origin = excluded.origin "
             "WHERE (b.definition, b.origin) <> (excluded.definition, excluded.origin) "
-            "AND (excluded.origin <> 'declared' OR b.origin = 'declared')"
+            "AND (excluded.origin <> 'declared' OR b.origin = 'declared') RETURNING name) "
+            "UPDATE attribkit_budget_version SET version = version + 1 WHERE EXISTS (SELECT FROM changed)"
         )
-
-        def work(db: Any) -> None:
-            with db.transaction():
-                if db.execute(statement, {"name": table["name"], "text": text, "origin": origin}).rowcount:
-                    db.execute("UPDATE attribkit_budget_version SET version = version + 1")
-
-        self._asked(work)
+        self._asked(lambda db: db.execute(statement, {"name": table["name"], "text": text, "origin": origin}))
 
     def top_up(self, counter: Counter, amount: int, note: str, now: float) -> State:
         self.exchange("", [Move(counter, -1, 0, forget=True)], now)

@@ -61,9 +61,9 @@ WAIT = Wait()
 class Local:
     """What this process has in one counter, and what it last heard of it. Changed under the account's lock."""
 
-    __slots__ = ("busy", "dead", "extra", "flights", "heard", "held", "lent", "lent_at", "limit", "outgrown", "overran",
-                 "owed", "queue", "quiet", "refusals", "refused_at", "reserved", "settled", "sharing", "slot", "spent",
-                 "uncertain", "used", "warned")  # fmt: skip
+    __slots__ = ("apart", "busy", "dead", "extra", "flights", "heard", "held", "lent", "lent_at", "limit", "outgrown",
+                 "overran", "owed", "queue", "quiet", "refusals", "refused_at", "reserved", "settled", "sharing",
+                 "slot", "spent", "uncertain", "used", "warned")  # fmt: skip
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -75,6 +75,8 @@ class Local:
         self.flights = self.warned = 0
         self.uncertain = self.dead = False
         self.heard = self.outgrown = self.overran = self.sharing = False
+        self.apart = False
+        """While the account makes out with the store what is held here: nothing else is asked of it meanwhile."""
         self.queue = Queue()
         self.quiet = not limit.budget.thresholds
         """Whether it says nothing on the way to its limit."""

@@ -189,6 +189,55 @@ def in_other_words(batch: list[Any], text: Callable[[Any], str], model: Model) -
         model.ask(prompt)
 
 
+def in_a_text(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    for item in batch:
+        model.ask(f"{text(item)}!")
+
+
+def numbered(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    tone = "kindly"
+    for number, item in enumerate(batch, 1):
+        prompt = f"{text(item)} {tone} {number}"
+        if number:
+            model.ask(f"{text(item)} {number}")
+        else:
+            model.ask(prompt)
+
+
+def of_the_last_round(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    prompt = ""
+    for item in batch:
+        model.ask(prompt or text(item))
+        prompt = f"{text(item)}!"
+
+
+def of_some_round(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    prompt = ""
+    for number, item in enumerate(batch):
+        if number % 2 == 0:
+            prompt = f"{text(item)}!"
+        model.ask(prompt)
+
+
+def rolling(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    so_far = text(batch[0]) if batch else ""
+    for item in batch:
+        so_far = f"{so_far} + {text(item)}"
+        model.ask(so_far)
+
+
+def in_an_attribute(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    notes = Ticket("")
+    for item in batch:
+        model.ask(f"{text(item)} {notes.prompt}")
+        notes.prompt += f" + {text(item)}"
+
+
+def among_all(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
+    for item in batch:
+        model.ask(f"{text(item)} + {' + '.join(text(each) for each in batch)}")
+
+
 def piling_up(batch: list[Any], text: Callable[[Any], str], model: Model) -> None:
     said: list[str] = []
     for item in batch:
@@ -196,7 +245,17 @@ def piling_up(batch: list[Any], text: Callable[[Any], str], model: Model) -> Non
         model.ask(" + ".join(said))
 
 
-NOBODYS = [joined, first_of_all, as_pairs, popped_and_told, in_other_words, piling_up]
+TEXTS = [in_other_words, in_a_text, numbered]
+NOBODYS = [joined, first_of_all, as_pairs, popped_and_told, piling_up, of_the_last_round, of_some_round, rolling]
+NOBODYS += [in_an_attribute, among_all, *TEXTS]
+
+
+@pytest.mark.parametrize("made", MAKERS)
+@pytest.mark.parametrize("do", TEXTS, ids=lambda each: each.__name__)
+def test_a_text_that_is_made_in_the_loop(observe: Any, do: Callable[..., None], made: str) -> None:
+    observe()
+    asked, prompts = in_worker(do, queue.Queue, made, 4)
+    assert [tenant for _, tenant in asked] == [tenant for _, tenant in right(prompts)]
 
 
 @pytest.mark.parametrize("made", MAKERS)
@@ -207,7 +266,7 @@ def test_what_cannot_be_told_is_never_anothers(observe: Any, do: Callable[..., N
         asked, _ = in_worker(do, queue.Queue, made, size)
         assert asked
         for prompt, tenant in asked:
-            owners = {part.split()[0] for part in prompt.replace(" or ", " + ").split(" + ")}
+            owners = {part.split()[0] for part in prompt.replace(" or ", " + ").split(" + ") if part.strip()}
             certain = "more" not in prompt and owners == {tenant}
             assert tenant is None or certain, (prompt, tenant)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import sys
 from collections import deque
-from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from inspect import CO_OPTIMIZED
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any
@@ -46,10 +47,14 @@ def meant(
             return set()
         if found:
             turn = set() if consumer is None else {id(each) for each in values_of(consumer, only=_turns(consumer))}
-            positions = {i for key in (*found, *(turn & told.keys())) for i in told[key]}
-            several = len({items[i][1] for i in positions}) > 1
-            return set() if several else {i for key in found for i in told[key]}
-    return None
+            if _one(items, {i for key in (*found, *(turn & told.keys())) for i in told[key]}):
+                return {i for key in found for i in told[key]}
+            return _of_turn(frame, told, items) or set()
+    return None if consumer is None else _of_turn(consumer, told, items)
+
+
+def _one(items: Sequence[tuple[object, Hashable]], positions: set[int]) -> bool:
+    return len({items[i][1] for i in positions}) == 1
 
 
 def _up_to(frames: Iterable[FrameType], consumer: FrameType | None) -> Iterator[FrameType]:
@@ -110,8 +115,12 @@ def _constants(codes: Iterable[CodeType]) -> set[int]:
 
 def values_of(frame: FrameType, leave: Container[str] = (), only: Container[str] | None = None) -> list[Any]:
     """Return the values of a frame's variables, without those named in `leave`."""
+    return [value for name, value in _named(frame) if name not in leave and (only is None or name in only)]
+
+
+def _named(frame: FrameType) -> list[tuple[str, Any]]:
     variables = frame.f_locals
-    found = [value for name, value in variables.items() if name not in leave and (only is None or name in only)]
+    found = list(variables.items())
     if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED:
         _forget(variables)
     return found
@@ -186,6 +195,119 @@ def _is_full(cell: Any) -> bool:
     return True
 
 
+# -- whose turn it is in a loop ---------------------------------------------------------------------------------------
+
+_LOADS = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CLOSURE", "LOAD_CLASSDEREF")
+_STORES = ("STORE_FAST", "STORE_NAME", "STORE_GLOBAL", "STORE_DEREF")
+_KEEPS = frozenset(
+    {"append", "appendleft", "add", "insert", "extend", "push", "setdefault", "update", "write", "put", "put_nowait"}
+)
+_RETURNS = ("RETURN_", "RAISE_", "RERAISE", "JUMP_", "POP_JUMP_", "FOR_ITER", "END_FOR")
+_AWAITS = ("JUMP_BACKWARD_NO_INTERRUPT", "SEND")
+
+
+@functools.lru_cache(256)
+def _instructions(code: CodeType) -> tuple[dis.Instruction, ...]:
+    return tuple(dis.get_instructions(code))
+
+
+def _of_turn(
+    frame: FrameType, told: Mapping[int, set[int]], items: Sequence[tuple[object, Hashable]]
+) -> set[int] | None:
+    """Return the positions of the items whose turn it is in a `for` loop of the frame, if what it calls is made from
+    them and from nothing else that changes in the loop; None where that is not certain."""
+    code = _instructions(frame.f_code)
+    at = max((i for i, each in enumerate(code) if each.offset <= frame.f_lasti), default=None)
+    around = [loop for loop in _targets(frame.f_code) if loop[0] <= frame.f_lasti < loop[1]]
+    if at is None or not around:
+        return None
+    start, end, _ = max(around, key=lambda loop: loop[0])
+    body = [each for each in code if start <= each.offset < end]
+    turns = {name for _, _, names in around for name in names}
+    changes = {name for each in body if each.opname.startswith(_STORES) for name in _names_of(each)} - turns
+    for before, each in itertools.pairwise(body):
+        if each.opname in ("LOAD_METHOD", "LOAD_ATTR") and each.argval in _KEEPS:
+            changes.update(_names_of(before) if before.opname.startswith(_LOADS) else ())
+        elif each.opname in ("STORE_ATTR", "STORE_SUBSCR"):
+            changes.update(name for one in body if _lies_in(one, each) for name in _names_of(one))
+    names = _made_from(code, at, start, changes)
+    if names is None:
+        return None
+    variables = {name: value for name, value in _named(frame) if name in names}
+    turn = [value for name, value in variables.items() if name in turns and id(value) in told]
+    if not turn or _held([value for name, value in variables.items() if name not in turns], told) != set():
+        return None
+    positions = {i for value in turn for i in told[id(value)]}
+    return positions if _one(items, positions) else None
+
+
+def _made_from(code: tuple[dis.Instruction, ...], at: int, start: int, changes: set[str]) -> set[str] | None:
+    """Return the names from which the expression at `at` is made. A name that changes in the loop stands for those from
+    which it has just been made; None where that cannot be told."""
+    found: set[str] = set()
+    if _span(code[at]) is None:
+        return None
+    for i, each in enumerate(code[: at + 1]):
+        if not _lies_in(each, code[at]):
+            continue
+        for name in _names_of(each):
+            if name not in changes:
+                found.add(name)
+                continue
+            stored = _just_stored(code, i, start, name)
+            made = None if stored is None else _made_before(code, stored, start, changes)
+            if made is None:
+                return None
+            found |= made
+    return found
+
+
+def _span(each: dis.Instruction) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return where in the source an instruction's expression begins and ends."""
+    place = each.positions
+    if place is None or None in place:
+        return None
+    return (place.lineno or 0, place.col_offset or 0), (place.end_lineno or 0, place.end_col_offset or 0)
+
+
+def _lies_in(each: dis.Instruction, expression: dis.Instruction) -> bool:
+    """Return whether `each` loads a variable for an expression."""
+    if not each.opname.startswith(_LOADS):
+        return False
+    inner, outer = _span(each), _span(expression)
+    return inner is not None and outer is not None and outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def _just_stored(code: tuple[dis.Instruction, ...], i: int, start: int, name: str) -> int | None:
+    """Return where `name` is set before `i` on the only way there."""
+    landings = {each.argval for each in code if each.opcode in _JUMPS and each.opname not in _AWAITS}
+    while i > 0 and code[i - 1].offset > start:
+        if code[i].offset in landings:
+            return None
+        i -= 1
+        each = code[i]
+        if each.opname.startswith(_STORES) and name in _names_of(each):
+            return i
+        if each.opname.startswith(_RETURNS) and each.opname not in _AWAITS:
+            return None
+    return None
+
+
+def _made_before(code: tuple[dis.Instruction, ...], stored: int, start: int, changes: set[str]) -> set[str] | None:
+    """Return the names from which the value that is stored at `stored` is made."""
+    value = stored - 1
+    while value > 0 and code[value].opname in ("CACHE", "NOP", "COPY"):
+        value -= 1
+    return _made_from(code, value, start, changes) if code[value].offset > start else None
+
+
+_JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
+
+
+def _names_of(each: dis.Instruction) -> tuple[str, ...]:
+    return each.argval if isinstance(each.argval, tuple) else (str(each.argval),)
+
+
 # -- variables that are left over -------------------------------------------------------------------------------------
 
 
@@ -193,7 +315,7 @@ def _is_full(cell: Any) -> bool:
 def _targets(code: CodeType) -> tuple[tuple[int, int, frozenset[str]], ...]:
     """Return the extent of each `for` loop and the variables that it sets."""
     found = []
-    instructions = list(dis.get_instructions(code))
+    instructions = _instructions(code)
     for i, each in enumerate(instructions):
         if each.opname == "FOR_ITER":
             names: set[str] = set()

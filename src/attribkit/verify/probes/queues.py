@@ -98,6 +98,28 @@ async def memory_stream(lab: Lab) -> None:
     await task
 
 
+@GROUP.probe("asyncio.Queue, a batch of two tenants' items, a call for each", relies=("queues",))
+async def batch_of_two_tenants(lab: Lab) -> None:
+    waiting: asyncio.Queue[str] = asyncio.Queue()
+    async with async_client() as client:
+
+        async def work() -> None:
+            batch = [await waiting.get()]
+            while len(batch) < 4:
+                batch.append(await waiting.get())
+            await asyncio.gather(*(answer_async(client, prompt) for prompt in batch[:2]))
+            for prompt in batch[2:]:
+                await answer_async(client, prompt)
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        first, second = lab.tenants(2)
+        for tenant in (first, second, first, second):
+            with attributed(**tenant.fields):
+                waiting.put_nowait(tenant.ask())
+        await task
+
+
 def _serve_thread(waiting: Any, lab: Lab) -> None:
     """Let a thread that is started first take prompts that two tenants put; then one that is for nobody."""
     done = []

@@ -209,3 +209,50 @@ def test_a_stream_that_is_left_keeps_the_gateways_own_id_too(observe: Any, gatew
     (record,) = seen.records
     assert record.status == "abandoned"
     assert record.gateway_request_id == record.call_id
+
+
+def _older(original: Any) -> Any:
+    """A `request` with the parameters that it had before 1.60."""
+
+    def request(
+        self: Any, cast_to: Any, options: Any, remaining_retries: Any = None, *, stream: Any = False, **more: Any
+    ) -> Any:
+        return original(self, cast_to, options, stream=stream, **more)
+
+    return request
+
+
+def _any(original: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    return method
+
+
+@pytest.mark.parametrize("other", [_older, _any])
+@pytest.mark.parametrize("call", ["whole", "stream", "async"])
+def test_methods_with_other_parameters_are_wrapped_too(
+    observe: Any, monkeypatch: pytest.MonkeyPatch, other: Any, call: str
+) -> None:
+    from openai import _base_client as base
+
+    for cls in (base.SyncAPIClient, base.AsyncAPIClient):
+        monkeypatch.setattr(cls, "request", other(cls.request))
+    monkeypatch.setattr(base.BaseClient, "_build_request", _any(base.BaseClient._build_request))
+    seen = observe()
+
+    async def asked() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=seen.base_url) as client:
+            await ask(client, "hi")
+
+    with attribkit.attributed(tenant_id="acme"):
+        if call == "async":
+            asyncio.run(asked())
+        elif call == "stream":
+            list(ask(seen.client(), "hi", stream=True))
+        else:
+            ask(seen.client(), "hi")
+    (record,), (request,) = seen.records, seen.requests()
+    assert record.status == "ok" and record.cost.usd and record.attribution.tenant_id == "acme"
+    assert request.attribution["tenant_id"] == "acme"
+    attribkit.uninstrument()

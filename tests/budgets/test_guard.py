@@ -558,6 +558,20 @@ def test_while_the_store_forgets_a_counter_other_calls_go_on_and_its_own_are_cou
     assert [one.state.spent for one in store.balances()] == [8 * 10**12, 3 * 10**12]
 
 
+def test_a_call_that_held_nothing_is_counted_once_after_its_counter_was_forgotten(store: Any) -> None:
+    clock = [NOON]
+    at = guard(store, Budget("b", limit="10", window="total"), now=lambda: clock[0])
+    spend(at, "3")
+    held = at.reserve(call("0"), ACME, "")
+    clock[0] += 120
+    at._account.forget_unused(at._account.store, at._plans.forget)
+    at.settle(held, Decimal(2))
+    spend(at, "1")
+    assert state(store, "b") == (6, 0)
+    at.close()
+    assert state(store, "b") == (6, 0)
+
+
 def test_what_the_store_knows_of_declared_budgets_is_not_told_again(store: Any) -> None:
     budgets = [Budget(f"b{number}", limit="1", thresholds=[{"at": "80%"}]) for number in range(20)]
     guard(store, *budgets).left("b0", ACME)

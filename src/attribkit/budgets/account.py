@@ -196,6 +196,8 @@ class Account:
             reservation.closed = True
             for place, amount in enumerate(reservation.amounts):
                 local = reservation.locals[place]
+                if local.dead:  # it was forgotten while a call that held nothing went on
+                    local = self.local(local.limit)
                 actual = used[UNITS[local.limit.budget.unit]]
                 if actual is None:
                     actual = amount if reservation.unknown is None else reservation.unknown[place]

@@ -46,6 +46,7 @@ _CLAIMS_KEPT = 64
 """Claims beyond twice the queue's size, before those are dropped whose item somebody took out by hand."""
 _TAKERS_KEPT = 256
 _OUT_KEPT = 4096
+_PATIENCE = 1_000
 _GATHERED_KEPT = 64
 _HELD = 20_000
 _PERSONAL = ("user_id", "session_id", "workflow_id", "workflow")
@@ -258,6 +259,8 @@ _lasting: weakref.WeakSet[_Given] = weakref.WeakSet()
 _term = [object()]
 """Another one after each `uninstrument()`: what items brought before is over."""
 _creating = Standby()
+_idle = [0]
+"""Tasks that were created with no item in force anywhere since the last one that was."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_creating.forked)
 
@@ -678,9 +681,12 @@ def _begins(of: Context | None) -> None:
 def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A task copies what its creator has in force, after the last item of a consumer that has ended too."""
     if _lasting:
+        _idle[0] = 0
         _begins(kwargs.get("context"))
     else:
-        _creating.rest(lambda: bool(_lasting))
+        _idle[0] += 1
+        if _idle[0] > _PATIENCE:
+            _creating.rest(lambda: bool(_lasting))
     return wrapped(*args, **kwargs)
 
 

@@ -31,14 +31,15 @@ class Row(NamedTuple):
 OPENAI = ("tests/openai_sdk", "tests/instrumentation", "tests/runs")
 CHAINS = ("tests/chains",)
 SDKS = "tests/sdks/test_"
+ANTHROPIC = (f"{SDKS}anthropic.py", f"{SDKS}made_elsewhere.py")
 TABLE = (
     Row("openai-1.40", ("openai==1.40.*", "httpx<0.28"), OPENAI),
     Row("openai-1.109", ("openai==1.109.*",), OPENAI),
     Row("openai-2", ("openai==2.*",), OPENAI),
     Row("openai-3", ("openai==3.*",), OPENAI),
-    Row("anthropic-0.40", ("anthropic==0.40.*", "httpx<0.28"), (f"{SDKS}anthropic.py",)),
-    Row("anthropic-1", ("anthropic>=0.60,<2",), (f"{SDKS}anthropic.py",)),
-    Row("anthropic-2", ("anthropic==2.*",), (f"{SDKS}anthropic.py",)),
+    Row("anthropic-0.40", ("anthropic==0.40.*", "httpx<0.28"), ANTHROPIC),
+    Row("anthropic-1", ("anthropic>=0.60,<2",), ANTHROPIC),
+    Row("anthropic-2", ("anthropic==2.*",), ANTHROPIC),
     Row("google-genai-1.20", ("google-genai==1.20.*",), (f"{SDKS}google_genai.py",)),
     Row("google-genai-1", ("google-genai==1.*",), (f"{SDKS}google_genai.py",)),
     Row("google-genai-3", ("google-genai==3.*",), (f"{SDKS}google_genai.py",)),

@@ -9,7 +9,7 @@ import threading
 import types
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sized
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -209,6 +209,9 @@ class Origins(Protocol):
     def closed(self, opening: Any) -> None:
         """The scope that began with `opening` ends."""
 
+    def moved(self) -> None:
+        """Another scope has come in force in this thread, without being opened here."""
+
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost such object on the stack was made, `here` when there is none."""
 
@@ -234,6 +237,17 @@ def remember_origins(origins: Origins | None, foreign: Sized = ()) -> None:
 def opened_so_far() -> int:
     """Return the number of the latest scope that brought a tenant into force."""
     return _opened
+
+
+def moved() -> None:
+    """Say that another scope has come in force, after `enter` or `leave`, where the app's own code goes on."""
+    if _origins is not None:
+        _origins.moved()
+
+
+def scope_of(own: Context) -> Scope:
+    """Return the scope in force in a context that need not be the running one."""
+    return own.get(_current, EMPTY)
 
 
 def _here() -> Scope:
@@ -283,10 +297,14 @@ class restored:
         self._before = _current.get()
         self._scope = placed(self._scope)
         self._token = _current.set(self._scope)
+        if _origins is not None:
+            _origins.moved()
         return self._scope
 
     def __exit__(self, *exc: object) -> None:
         leave(self._token, self._scope, self._before)
+        if _origins is not None:
+            _origins.moved()
 
 
 class attributed:
@@ -386,8 +404,11 @@ class _Run:
         if self._opens and self._scope.opener is None and self._scope.attribution.tenant_id is not None:
             self._scope.opener = place()
         self._token = _current.set(self._scope)
-        if self._opens and _origins is not None:
-            self._opening = _origins.opened(self._scope)
+        if _origins is not None:
+            if self._opens:
+                self._opening = _origins.opened(self._scope)
+            else:
+                _origins.moved()
         if self._workflow is not None:  # the first step: a generator that nobody iterates has no span
             if _observer is not None:
                 self._span = _observer(self._workflow, self._scope.attribution)
@@ -405,6 +426,8 @@ class _Run:
             if _origins is not None:
                 _origins.closed(self._opening)
             self._opening = None
+        elif _origins is not None:
+            _origins.moved()
 
     def end(self, error: BaseException | None = None) -> None:
         if self._span is not None:

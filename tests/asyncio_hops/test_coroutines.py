@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
 import os
@@ -353,8 +354,16 @@ def test_a_thousand_of_them_across_garbage_collections(on: Any) -> None:
     assert not on.made
 
 
-def test_one_that_cannot_be_told_has_no_tenant_and_names_its_line(on: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_cannot_be_told_has_no_tenant_and_names_its_line(
+    on: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a loop that is not asyncio's own, whose steps nobody sees."""
+    monkeypatch.setattr(on, "_seen", lambda: False)
+
     async def main() -> None:
+        (job,) = made(ask, "initech")
+        with attribkit.attributed(tenant_id="umbrella"):
+            assert await job == "initech"  # made and found within one step
         with attribkit.attributed(tenant_id="acme"):
             await asyncio.sleep(0.001)
             job, other = ask(), ask()
@@ -366,6 +375,102 @@ def test_one_that_cannot_be_told_has_no_tenant_and_names_its_line(on: Any, caplo
     with caplog.at_level(logging.WARNING, logger="attribkit"):
         asyncio.run(main())
     assert __file__ in caplog.text and "carry" in caplog.text
+
+
+def test_made_after_its_scope_has_awaited(on: Any) -> None:
+    async def serve(name: str, jobs: list[Any]) -> None:
+        with attribkit.attributed(tenant_id=name):
+            for _ in range(3):
+                await asyncio.sleep(0)
+                jobs.append(ask())
+
+    async def main() -> None:
+        jobs: list[Any] = []
+        await asyncio.gather(*(serve(name, jobs) for name in WHO))
+        got = await asyncio.gather(*jobs[:3])
+        with attribkit.attributed(tenant_id="umbrella"):
+            got += await asyncio.gather(*jobs[3:6])
+            got += [await job for job in jobs[6:]]
+        assert got == [*WHO] * 3
+
+    asyncio.run(main())
+    assert not on.made
+
+
+def test_the_last_of_several_starts_what_all_have_made(on: Any) -> None:
+    """Their scopes are open all the time, as those of requests whose calls are batched."""
+    pending: list[Any] = []
+
+    async def serve(name: str) -> list[str | None]:
+        with attribkit.attributed(tenant_id=name):
+            await asyncio.sleep(0.001)
+            pending.append(ask())
+            if len(pending) < len(WHO):
+                await asyncio.sleep(0.01)
+                return []
+            got = await asyncio.gather(*pending, ask())
+            assert tenant() == name == got.pop()
+            return got
+
+    async def main() -> None:
+        got = await asyncio.gather(*map(serve, WHO))
+        assert got == [[], [], [*WHO]]
+
+    asyncio.run(main())
+
+
+def test_a_scope_that_a_pool_or_a_queue_has_put_in_force(on: Any) -> None:
+    async def main() -> None:
+        jobs = []
+        for name in WHO:
+            with context.restored(context.Scope(attribkit.Attribution.of({"tenant_id": name}), "carried")):
+                jobs.append(ask())
+        with attribkit.attributed(tenant_id="umbrella"):
+            assert await asyncio.gather(*jobs, ask()) == [*WHO, "umbrella"]
+
+    asyncio.run(main())
+
+
+def test_a_task_with_a_context_of_its_own(on: Any) -> None:
+    async def main() -> None:
+        tasks, mine = [], contextvars.Context()
+        with attribkit.attributed(tenant_id="globex"):
+            mine.run(context.enter, context.scope())
+        for name in WHO:
+            with attribkit.attributed(tenant_id=name):
+                tasks.append(asyncio.create_task(ask(), context=contextvars.Context()))
+                tasks.append(asyncio.create_task(ask(), context=mine))
+        assert await asyncio.gather(*tasks) == ["acme", "globex", "globex", "globex", "initech", "globex"]
+
+    with attribkit.attributed(tenant_id="acme"):
+        pass
+    asyncio.run(main())
+
+
+def test_more_threads_than_their_stacks_are_high(on: Any) -> None:
+    """A thread's number is how many frames are recorded: those that are left without one take nobody's work."""
+    together, jobs = threading.Barrier(12), []
+
+    def serve(name: str) -> None:
+        with attribkit.attributed(tenant_id=name):
+            together.wait(10)
+            job = ask()
+            together.wait(10)
+        jobs.append((name, job))
+
+    async def main() -> None:
+        with attribkit.attributed(tenant_id="umbrella"):
+            threads = [threading.Thread(target=serve, args=(f"tenant-{number}",)) for number in range(12)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            got = await asyncio.gather(*(job for _, job in jobs))
+        right = [mine == name for mine, (name, _) in zip(got, jobs, strict=True)]
+        assert sum(right) >= 2
+        assert {mine for mine, was in zip(got, right, strict=True) if not was} <= {None}
+
+    asyncio.run(main())
 
 
 def test_one_that_is_awaited_where_it_was_made_is_told(on: Any) -> None:
@@ -570,7 +675,7 @@ def test_a_forked_child_begins_anew(on: Any) -> None:
         child = os.fork()
     if child == 0:
         (job,) = made(ask, "acme")
-        os._exit(0 if asyncio.run(job) == "acme" and not on._suspended else 1)
+        os._exit(0 if asyncio.run(job) == "acme" and not on._blind else 1)
     on._births.asking.release()
     over.set()
     other.join()

@@ -220,6 +220,7 @@ class StainlessSDK:
             options = _with_body(options, operation.body)
         inner = Scope(operation.attribution, operation.hop, operation)
         token = enter(inner)
+        context.moved()
         try:
             result = await wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
         except BaseException as error:
@@ -227,6 +228,7 @@ class StainlessSDK:
             raise
         finally:
             leave(token, inner)
+            context.moved()
         if operation.call[2]:
             if not operation.closed:
                 self.settle(operation, result)

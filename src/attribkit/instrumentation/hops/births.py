@@ -1,8 +1,10 @@
-"""Which coroutines and async generators were made lately, and when: a look at the garbage collector's youngest objects.
+"""Which coroutines and async generators were made lately, and in which scope: a look at the garbage collector's
+youngest objects.
 
-CPython appends an object to the youngest generation when it is made, so that marks among them tell what was made before
-a moment from what was made after it. A garbage collection moves them on; what it moves is listed as it starts, without
-a moment between the list and the move.
+CPython appends an object to the youngest generation when it is made. So marks among them, each put there by the thread
+in which another scope comes in force, tell what was made before that from what was made after it. A garbage collection
+moves all of them on: what it moves is listed as it starts, with the scopes that are in force, without a moment between
+the list and the move.
 """
 
 from __future__ import annotations
@@ -21,11 +23,7 @@ from typing import Any, Literal
 
 from attribkit import faults
 
-__all__ = ["NEVER", "Births", "Mark", "Watch", "When", "frame_of", "unstarted"]
-
-When = tuple[int, int]
-"""A moment: numbers that never fall."""
-NEVER: When = (0, 0)
+__all__ = ["Births", "Mark", "State", "Watch", "frame_of", "frames_recorded", "unstarted"]
 
 _DEFERRALS = 10
 """Looks through the older generations that a process may owe itself."""
@@ -35,39 +33,57 @@ _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 _HALF_MADE = sys.version_info < (3, 12)
 """Python 3.11 collects garbage in the middle of making a coroutine, which has neither frame nor origin then."""
 _AGEN_SAYS = hasattr(types.AsyncGeneratorType, "ag_suspended")  # 3.12 and later
+_OLDEST = 2
+_IN_TURN = sys.version_info < (3, 14)
+"""Later versions collect in increments, which may move an object into any of the older generations."""
 
 
 class Mark:
-    """Stands among the youngest objects: what was made before it is told from what was made after it."""
+    """Stands among the youngest objects: what the thread of this number makes from here on, it makes as `what`."""
 
-    __slots__ = ("when",)
+    __slots__ = ("number", "what")
 
-    def __init__(self, when: When) -> None:
-        self.when = when
+    def __init__(self, number: int, what: Any) -> None:
+        self.number = number
+        self.what = what
 
 
-Watch = Literal["nothing", "types", "work"] | When
-"""What is looked for when a garbage collection starts. `types`: ask first whether any work is moved. A moment: look in
-the older generations for what was made after it, when somebody asks. That takes a look at all objects, and so it is
-done a few times only: it pays for a program that runs in one scope, not for each of a server's requests."""
+class _Look:
+    """Stands among the youngest objects where they were looked at last."""
+
+    __slots__ = ("state",)
+
+    def __init__(self) -> None:
+        self.state: State | None = None
+        """What was in force there."""
+
+
+State = dict[int, Mark | None]
+"""The latest mark of each thread, by its number. None: another is about to be made."""
+
+Watch = Literal["nothing", "work", "later"]
+"""What to list when a garbage collection starts. `later`: no mark will be made for long, so look in the older
+generations when somebody asks. That takes a look at all objects, and so it is done a few times only: it pays for a
+program that runs in one scope, not for each of a server's requests."""
 
 
 # -- the youngest objects ---------------------------------------------------------------------------------------------
 
-_WORK = frozenset((types.CoroutineType, types.AsyncGeneratorType))
+_wanted = functools.partial(map, frozenset((types.CoroutineType, types.AsyncGeneratorType, Mark, _Look)).__contains__)
 _types = functools.partial(map, type)
 _held: dict[str, list[Any]] = {}
 _KEY = ("objects",)
 
 
-def _young_types() -> Iterable[type[Any]]:
-    """Yield the types of the youngest objects, in one call of C, in half the time that finding the work takes."""
-    return map(type, chain.from_iterable(map(gc.get_objects, (0,))))
-
-
 def frame_of(work: Any) -> types.FrameType | None:
     """Return the frame of a coroutine or an async generator, None when it has ended."""
     return work.cr_frame if type(work) is types.CoroutineType else work.ag_frame
+
+
+def frames_recorded(work: Any) -> int:
+    """Return how many frames were recorded when a coroutine was made."""
+    origin = work.cr_origin
+    return 0 if origin is None else len(origin)
 
 
 def unstarted(work: Any) -> types.FrameType | None:
@@ -90,45 +106,61 @@ def _is_half_made(work: Any) -> bool:
     return _HALF_MADE and frame_of(work) is None
 
 
-def _moment_of(mark: Mark) -> When:
-    """Return a mark's moment. Another thread may be making it just now."""
-    return getattr(mark, "when", NEVER)
+def _objects(generation: int) -> Iterable[Any]:
+    """Yield the work and the marks of a generation of objects, in order of birth.
+
+    None of the others may be held from one bytecode to the next: a tuple that another thread is making could not be
+    finished (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C, whoever draws
+    from this: the list of objects is put aside, taken twice, and gone.
+    """
+    return chain.from_iterable(
+        map(
+            compress,
+            map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
+            map(_wanted, map(_types, map(_held.pop, _KEY))),
+        )
+    )
+
+
+def _find(generation: int) -> list[Any]:
+    """Return what `_objects` yields. No garbage collection, which would run Python, comes between."""
+    if _HALF_MADE and gc.isenabled():
+        most = gc.get_threshold()[0]
+        if most and most - gc.get_count()[0] < _ROOM:
+            gc.collect(0)
+    return list(_objects(generation))
 
 
 class Births:
     """Finds work that was made and not started. Any thread may ask, one at a time."""
 
-    def __init__(self, moment: Callable[[], When], watched: Callable[[], Watch], *marks: type[Mark]) -> None:
-        """`moment` says what time it is, `watched` what to look for. `marks` are further classes of marks."""
-        self._moment = moment
+    def __init__(self, watched: Callable[[], Watch]) -> None:
+        """`watched` says what to look for."""
         self._watched = watched
-        self._kinds = functools.partial(map, _WORK.union(marks, (Mark,)).__contains__)
-        self._mark: Mark = Mark(NEVER)
+        self._now: State = {}
+        """The latest mark of each thread."""
+        self._kept: deque[Mark] = deque()
+        """Marks that a look may need: one that is gone marks nothing."""
+        self._dropped = 0
+        """How many of those were dropped so far."""
+        self._look = _Look()
         """What was made before it has been looked at."""
-        self._since = NEVER
-        """The latest garbage collection: what is young now was made after it."""
-        self._under_way = -1
-        """The generation that is being collected; -1: none."""
-        self._begun = NEVER
-        """When that began."""
-        self._moving: tuple[When, list[Any]] = NEVER, []
-        """When the collection before was, and the work that is moved."""
-        self._types: list[type[Any]] = []
-        """The types of what is moved, where that is asked first."""
+        self._state: State = {}
+        """What was in force when the oldest of the youngest objects was made."""
+        self._listed: deque[list[Any]] = deque()
+        """What each garbage collection has moved that nobody has dated yet: first what was in force at its end. An
+        empty one is about to be filled."""
+        self._under_way: list[Any] | None = None
+        self._passed: tuple[int, State] | None = None
+        """The oldest generation into which work has gone without a list, and what was in force."""
         self._deferrals = _DEFERRALS
-        self._passing: When | None = None
-        """Since when there is something of which the collection under way has no list."""
-        self._passed: tuple[int, When] | None = None
-        """The oldest generation into which work has gone without a list, and since when it may be there."""
-        self._likely = True
-        """Whether there was work among what the latest collection has moved."""
-        self._noted: deque[tuple[When, weakref.ref[Any]]] = deque()
-        """Work that is to be looked at again, and when it was made."""
+        self._noted: deque[tuple[State | Mark | None, weakref.ref[Any]]] = deque()
+        """Work that has moved, and what it was made as."""
         self._most = 1_000
         self.asking = threading.RLock()
         """Held while work is taken and judged."""
         self._busy = False
-        """True while what is noted is taken apart: a garbage collection may come between."""
+        """True while what is listed is taken apart: a garbage collection may come between."""
         self._callback = self._collecting
 
     def start(self) -> None:
@@ -142,92 +174,99 @@ class Births:
 
     def be_last(self) -> None:
         """Have no other callback between the list of what is moved and the move."""
-        if gc.callbacks[-1] is not self._callback and self._under_way < 0:
+        if gc.callbacks[-1] is not self._callback and self._under_way is None:
             gc.callbacks.append(self._callback)
             gc.callbacks.remove(self._callback)
 
-    def forked(self) -> None:
-        """In a child process nobody else asks."""
+    def forked(self, number: int) -> None:
+        """In a child process nobody else asks, and only the thread of this number makes anything."""
         self.asking = threading.RLock()
         self._busy = False
+        for other in [each for each in self._now if each != number]:
+            del self._now[other]
+
+    # -- marking ---------------------------------------------------------------------------------------------------
+
+    def mark(self, number: int, what: Any) -> None:
+        """From here on the thread of this number makes its work as `what`."""
+        self._now[number] = None
+        mark = Mark(number, what)
+        self._kept.append(mark)
+        self._now[number] = mark
+
+    def unmark(self, number: int) -> None:
+        """The number will be another thread's."""
+        self._now.pop(number, None)
+
+    def latest(self, number: int) -> Mark | None:
+        """Return the mark under which the thread of this number makes its work."""
+        return self._now.get(number)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    def taken(self) -> list[tuple[When, Any]]:
+    def taken(self) -> list[tuple[State | Mark | None, Any]]:
         """Return the work that was made since this was asked last, and what is to be looked at again.
 
-        Each comes with the latest moment at which it surely was not made yet; some of it was started.
+        Each comes with the mark under which its thread made it. Where nothing says which thread that was, it comes
+        with the marks of all. Some of it was started.
         """
-        mark, since = Mark(self._moment()), self._since
-        young = self._find(0)
-        if self._types:  # a garbage collection is under way
-            self._note_all(min(self._under_way + 1, 2))
-        if self._passing is not None:
-            self._note_all(min(self._under_way + 1, 2), self._passing)
-        while self._passed is not None:
-            (oldest, made), self._passed = self._passed, None
-            self._deferrals -= 1
-            for generation in range(1, max(oldest, min(self._under_way + 1, 2)) + 1):
-                self._note_all(generation, made)
-        self._note_moved()
-        found = self._dated(young, since)
-        self._mark = mark
         self._busy = True
-        for _ in range(len(self._noted)):
-            when, ref = self._noted.popleft()
-            work = ref()
-            if work is not None:
-                found.append((when, work))
-        self._busy = False
+        try:
+            passed, look = self._dropped + len(self._kept), _Look()
+            while True:
+                self._date_listed()
+                young = _find(0)
+                if not (self._listed and self._listed[0]):
+                    break  # no garbage collection has come between
+            found: list[tuple[State | Mark | None, Any]] = []
+            if self._passed is not None:
+                (oldest, state), self._passed = self._passed, None
+                self._deferrals -= 1
+                for generation in range(1, oldest + 1):
+                    found += self._dated(_find(generation), state)
+            for _ in range(len(self._noted)):
+                made, ref = self._noted.popleft()
+                work = ref()
+                if work is not None:
+                    found.append((made, work))
+            found += self._dated(young, self._state, look)
+            self._look = look
+            while self._dropped < passed:
+                self._drop()
+        finally:
+            self._busy = False
         if _HALF_MADE:
-            for when, work in found:
+            for made, work in found:
                 if _is_half_made(work):
-                    self.again(when, work)
+                    self._noted.append((made, weakref.ref(work)))
         return found
 
-    def again(self, when: When, work: Any) -> None:
-        """Return this work again when `taken` is asked next."""
-        self._noted.append((when, weakref.ref(work)))
+    def skip(self) -> None:
+        """Never return what was made before this moment, in which no thread has a number."""
+        with self.asking:
+            look = _Look()
+            look.state = {}
+            self._look = look
 
-    def skip(self, mark: Mark) -> None:
-        """Never return what was made before `mark`."""
-        self._mark = mark
-
-    def _find(self, generation: int) -> list[Any]:
-        """Return what `_objects` yields. No garbage collection, which would run Python, comes between."""
-        if _HALF_MADE and gc.isenabled():
-            most = gc.get_threshold()[0]
-            if most and most - gc.get_count()[0] < _ROOM:
-                gc.collect(0)
-        return list(self._objects(generation))
-
-    def _objects(self, generation: int) -> Iterable[Any]:
-        """Yield the work and the marks of a generation of objects, in order of birth.
-
-        None of the others may be held from one bytecode to the next: a tuple that another thread is making could not be
-        finished (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C, whoever
-        draws from this: the list of objects is put aside, taken twice, and gone.
-        """
-        return chain.from_iterable(
-            map(
-                compress,
-                map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
-                map(self._kinds, map(_types, map(_held.pop, _KEY))),
-            )
-        )
-
-    def _dated(self, objects: list[Any], since: When) -> list[tuple[When, Any]]:
-        """Return the work that was not looked at yet, with moments. What is not marked was made after `since`."""
-        mark = self._mark
-        found: list[tuple[When, Any]] = []
-        when = since
+    def _dated(
+        self, objects: list[Any], state: State, look: _Look | None = None
+    ) -> list[tuple[State | Mark | None, Any]]:
+        """Return the work that was not looked at yet, with what it was made as. `state`: what was in force before."""
+        state = dict(state)
+        found: list[tuple[State | Mark | None, Any]] = []
         for each in objects:
-            if not isinstance(each, Mark):
-                found.append((when, each))
-                continue
-            if each is mark:
+            kind = type(each)
+            if kind is Mark:
+                state[getattr(each, "number", 0)] = each  # another thread may be making it just now
+            elif each is self._look:
                 found.clear()
-            when = max(when, _moment_of(each))
+                state = dict(state if self._look.state is None else self._look.state)
+            elif look is not None and each is look:
+                look.state = dict(state)
+            elif kind is types.CoroutineType and not _is_half_made(each):
+                found.append((state.get(frames_recorded(each)), each))
+            elif kind is not _Look:
+                found.append((dict(state), each))
         return found
 
     # -- garbage collections ---------------------------------------------------------------------------------------
@@ -235,90 +274,65 @@ class Births:
     def _collecting(self, phase: str, info: dict[str, int]) -> None:
         """List what a garbage collection is about to move out of the youngest generation."""
         try:
-            passed = self._passed
             if phase != "start":
-                if passed is not None and passed[1] is self._passing and passed[0] == 2:
-                    self._passing = None  # owed already, as it mostly is
-                elif self._under_way >= 0:
-                    self._collected(min(self._under_way + 1, 2))
-                self._under_way = -1
-                if self._begun is not self._since and self._begun > self._since:
-                    self._since = self._begun
+                self._collected()
                 return
             watch = self._watched()
-            if type(watch) is tuple and self._deferrals > 0:
-                self._under_way = info["generation"]
-                self._passing = watch
-                if (passed is None or passed[1] is not watch) and self._since < watch:
-                    self._begun = self._moment()
-                return
-            self._begun = self._moment()
-            if watch == "nothing" and self._passed is None:
-                return
-            self._under_way = info["generation"]
+            into = min(info["generation"] + 1, _OLDEST) if _IN_TURN else _OLDEST
+            if self._passed is not None:
+                self._passed = max(into, self._passed[0]), self._passed[1]
+            found: Iterable[Any] = ()
+            if watch == "work" or (watch == "later" and self._deferrals <= 0):
+                found = _objects(0)
+            elif watch == "later" and self._passed is None:
+                self._passed = into, dict(self._now)
             moving: list[Any] = []
-            found: Iterable[Any]
-            if watch == "types" and not self._likely:
-                self._types, found = moving, _young_types()
-            else:
-                self._moving, found = (self._since, moving), self._objects(0)
+            found = chain(map(dict, (self._now,)), found)
+            self._under_way = moving
+            self._listed.append(moving)
         except Exception as error:
             faults.note("births.collecting", error)
+            self._listed.append([{}])
             return
         moving[:] = found  # the last thing: nothing is made between this and the collection
 
-    def _collected(self, generation: int) -> None:
-        """Note the work that a garbage collection has moved into a generation."""
-        passed, passing = self._passed, self._passing
-        if passed is None and passing is not None:
-            self._passed = generation, passing
-        elif passed is not None and passed[0] < generation:  # what had gone into a younger one has moved on
-            self._passed = generation, passed[1]
-        if passing is not None:
-            self._passing = None
-            return
-        kinds = self._types
-        if kinds:
-            self._likely = not _WORK.isdisjoint(kinds)
-        else:
-            self._likely = any(type(each) in _WORK for each in self._moving[1])
-        if (kinds and self._likely) or (self._moving[1] and gc.callbacks[-1] is not self._callback):
-            self._note_all(generation)
-        self._note_moved()
-        self._types = []
-
-    def _note_all(self, generation: int, when: When = NEVER) -> None:
-        """Note what is in a generation. It is not known when it was made, unless it is said; a coroutine may be older
-        too, and its origin tells.
-        """
-        for work in self._find(generation):
-            if not isinstance(work, Mark):
-                self.again(when if type(work) is types.CoroutineType else NEVER, work)
-
-    def _note_moved(self) -> None:
-        """Note the work that the latest garbage collection has moved."""
-        listed = self._moving
-        since, moving = listed
-        if not moving:
-            return
-        self._noted.extend([(when, weakref.ref(work)) for when, work in self._dated(moving, since)])
-        latest = max((_moment_of(each) for each in moving if isinstance(each, Mark)), default=since)
-        if latest > self._since:  # marked while the collection began
-            self._since = latest
-        if self._moving is listed:
-            self._moving = NEVER, []
-        if len(self._noted) > self._most and self.asking.acquire(blocking=False):
+    def _collected(self) -> None:
+        """Date what the garbage collection that has ended has moved, and keep it from living longer."""
+        moving, self._under_way = self._under_way, None
+        if moving is not None and not moving:  # it could not be listed
+            moving.append({})
+        if self.asking.acquire(blocking=False):
             try:
                 if not self._busy:
-                    self._forget()
+                    self._busy = True
+                    try:
+                        self._date_listed()
+                        if len(self._noted) > self._most:
+                            self._forget()
+                    finally:
+                        self._busy = False
             finally:
                 self.asking.release()
+
+    def _date_listed(self) -> None:
+        """Note the work that garbage collections have moved."""
+        while self._listed and self._listed[0]:
+            moved = self._listed.popleft()
+            self._noted.extend([(made, weakref.ref(work)) for made, work in self._dated(moved[1:], self._state)])
+            self._state = moved[0]
+            gone = {id(each) for each in moved if type(each) is Mark}
+            while self._kept and id(self._kept[0]) in gone:
+                self._drop()
+
+    def _drop(self) -> None:
+        self._kept.popleft()
+        self._dropped += 1
 
     def _forget(self) -> None:
         """Drop what is gone or was started of what was noted."""
         for _ in range(len(self._noted)):
-            when, ref = self._noted.popleft()
+            made, ref = self._noted.popleft()
             work = ref()
             if work is not None and (_is_half_made(work) or unstarted(work) is not None):
-                self._noted.append((when, ref))
+                self._noted.append((made, ref))
         self._most = 2 * len(self._noted) + 1_000

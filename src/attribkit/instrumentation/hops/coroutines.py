@@ -2,22 +2,24 @@
 
 Neither kind of object has a context of its own: a task copies the context of whoever creates the task, and a body that
 is awaited or iterated runs in its consumer's. So a coroutine that was made in tenant A's scope and is gathered after it
-runs for nobody, and gathered under tenant B runs for B. Here such an object is found when the scope in which it was
-made closes, or another opens, and its body runs in that scope wherever it is started.
+runs for nobody, and gathered under tenant B runs for B. Here such an object is found when a scope opens or closes, and
+before a task is created of it, and its body runs in the scope in which it was made, wherever it is started.
 
-Finding it has to be certain. While a scope is open its thread records where coroutines are made
-(`sys.set_coroutine_origin_tracking_depth`), and the number of frames recorded is the scope's own, so that the origin
-says in which open scope of which thread the object was made. A scope that was suspended meanwhile, so that other tasks
-ran in its thread, cannot be told from those: nothing is recorded in it any more, and what is made then is *unsure*. It
-runs in the scope in which it is awaited if that one was already open when the object was made, and without a tenant,
-reported with the line to mend, if it is a later one. The same holds in a scope around a whole loop.
+Finding it has to be certain. While a scope is in force in a thread, the interpreter records there where coroutines are
+made (`sys.set_coroutine_origin_tracking_depth`), and the number of frames recorded is the thread's own, so that the
+origin says in which thread. A mark among the youngest objects, put there whenever another scope comes in force in that
+thread, says in which scope: where one is opened or closed, and where a loop goes on with the step of another task.
+
+What cannot be told is *unsure*: made in a thread that has no number, by a loop that is not asyncio's own and whose
+steps are not seen, or, for an async generator, while another thread may have made it. It runs in the scope in which it
+is started if that one was already open when the object was made, and without a tenant, reported with the line to mend,
+if it is a later one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import logging
 import sys
 import threading
@@ -28,69 +30,93 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Literal
 
 from attribkit import context, faults
-from attribkit.context import Scope
-from attribkit.instrumentation.hops.births import Births, Mark, Watch, When, frame_of, unstarted
+from attribkit.context import EMPTY, Scope
+from attribkit.instrumentation.hops.births import Births, Mark, State, Watch, frame_of, frames_recorded, unstarted
 
 __all__ = ["Coroutines"]
 
 _DEPTHS = (*range(1, 10), *range(11, 25))
-"""Frames recorded for a coroutine that is made in a scope: a number for each scope that is open at one time, where the
+"""Frames recorded for a coroutine that is made in a scope: a number for each thread in which one is open, where the
 stack has as many frames. asyncio's debug mode records 10."""
 _OURS = frozenset(_DEPTHS)
+_ABOVE = 6
+"""Our own frames on a stack where a number is looked for."""
+_SPARE = 4
+"""Frames of what opens a scope for its caller: less is recorded for the caller's own work."""
+_BOTTOMS = frozenset({"_bootstrap", "<module>"})
+"""Where stacks begin, so that one is seen to be lower than the number of its thread."""
 _LOOPS = frozenset({"run_forever", "run"})
+_HARMLESS = ("attribkit", "Otel")
+"""How threads are named that make no work for an app."""
 _set_depth = sys.set_coroutine_origin_tracking_depth
 _get_depth = sys.get_coroutine_origin_tracking_depth
 _running_loop = events._get_running_loop
-_thread_ident = threading.get_ident
+_CONTEXT = context.__name__
 
 
 class _Thread:
-    """The open scopes of one thread."""
+    """One thread in which scopes have been open."""
 
-    __slots__ = ("context", "fresh", "ident", "loop", "suspended")
+    __slots__ = ("blind", "first", "free", "mixed", "number", "opened", "scope", "step", "unseen")
 
-    def __init__(self) -> None:
-        self.ident = threading.get_ident()
-        self.context = Context()
-        self.fresh: list[_Opening] = []
-        """Those that were not suspended since they opened; the innermost is the last."""
-        self.suspended = 0
-        self.loop: object = None
-        """The loop that will say when the step under way has ended."""
+    def __init__(self, free: list[int]) -> None:
+        self.free = free
+        """The numbers that no thread has."""
+        self.first: str | None = None
+        """The tenant of the first scope in which it went on after it looked at what was made."""
+        self.mixed = False
+        """True if it has been in another's since."""
+        self.scope: Scope = EMPTY
+        """The one that it was seen in last."""
+        self.step = 0
+        """Counts the steps of its loop."""
+        self.number = 0
+        """How many frames are recorded in it. 0: it has no number."""
+        self.opened = 0
+        """How many scopes are open that were opened in it."""
+        self.blind = 0
+        """How many of those in which nothing is recorded."""
+        self.unseen: list[_Opening] = []
+        """Those that were opened in the step under way of a loop whose steps are not seen."""
+
+    def __del__(self) -> None:
+        if self.number:
+            heappush(self.free, self.number)
 
 
-class _Opening(Mark):
+class _Local(threading.local):
+    """What is the running thread's own."""
+
+    own: _Thread | None = None
+
+
+class _Opening:
     """A scope while it is open."""
 
-    __slots__ = ("body", "depth", "foreign", "fresh", "mixed", "outside", "rests", "scope", "task", "thread")
+    __slots__ = ("blind", "body", "numberless", "thread")
 
-    def __init__(self, when: When, scope: Scope, thread: _Thread, task: object) -> None:
-        self.when = when
-        self.scope = scope
+    def __init__(self, thread: _Thread) -> None:
         self.thread = thread
-        self.task = task
-        """The task in whose step it opened."""
-        self.depth = 0
-        """How many frames are recorded in it: its number. 0: it has none."""
-        self.foreign = False
-        """True where another tool records."""
+        self.blind = False
+        """True where nothing is recorded of what is made in it."""
+        self.numberless = False
+        """True where that is so because its thread has no number."""
         self.body: _Body | None = None
-        self.fresh = True
-        """False once other tasks, or a scope without a number, may have made what cannot be told from its own."""
-        self.outside = False
-        """True where no loop was running in its thread when it opened."""
-        self.rests = False
-        """True if nothing is recorded in it any more."""
-        self.mixed = False
-        """True if a loop runs in it whose tasks may have other scopes."""
 
 
-_serial = itertools.count(1)
-"""Numbers scopes as they open; it goes on where attribkit is turned off and on again."""
-_CONTEXT = context.__name__
+class _Since:
+    """What a mark stands for: the scope in force from there on."""
+
+    __slots__ = ("scope", "step", "task")
+
+    def __init__(self, scope: Scope, step: int) -> None:
+        self.scope = scope
+        self.step = step
+        self.task: object = None
+        """The task in whose step it began, where the end of the step is not seen; what others make comes after it."""
 
 
 class _Body:
@@ -108,26 +134,27 @@ class _Body:
         """What was known of the same frame."""
 
 
+_STARTERS = Scope(EMPTY.attribution)
+"""Stands for the scope of whoever starts an object, if that one is open already."""
+
+
+_AWAKE = Scope(EMPTY.attribution)
+"""What a thread was not seen in yet."""
+
+
 class _Made:
     """An object that was made in a scope and is started in another, or may be."""
 
-    __slots__ = ("frame", "kept", "line", "opening", "recorded", "scope", "work")
+    __slots__ = ("frame", "kept", "line", "recorded", "scope", "work")
 
     def __init__(
-        self,
-        work: Any,
-        frame: types.FrameType,
-        opening: _Opening | None,
-        when: When,
-        gone: Callable[[_Made], None],
+        self, work: Any, frame: types.FrameType, scope: Scope | None, recorded: int, gone: Callable[[_Made], None]
     ) -> None:
         self.frame = id(frame)
-        self.opening = opening
-        """The one in which it was made, or may have been; None: any that was open then."""
         self.scope: Scope | None = None
         """Its own, where that is sure."""
-        self.recorded = when[1]
-        """`context.opened_so_far()` when it was made: a scope with a greater number was not open then."""
+        self.recorded = recorded
+        """`context.opened_so_far()` before it was made, where it may be the work of a scope that was open then."""
         self.kept = False
         """True for the root of a task that was created with a context of its creator's choice."""
         origin = getattr(work, "cr_origin", None)
@@ -135,44 +162,46 @@ class _Made:
         """Where it was made, if that was recorded."""
 
         self.work = weakref.ref(work, lambda _: gone(self))
+        if scope is not None:
+            self.belongs(scope)
 
-    def belongs(self, opening: _Opening) -> None:
-        """It was made in `opening` for sure."""
-        own = opening.scope
-        self.scope = Scope(own.attribution, "carried", None, None, own.since)
-        self.opening = None
+    def belongs(self, scope: Scope) -> None:
+        """It was made in `scope` for sure."""
+        self.scope = Scope(scope.attribution, "carried", None, None, scope.since)
 
 
 class Coroutines:
     """What `context.Origins` asks for. One an `instrument()`.
 
-    Objects are looked at whenever a scope opens, closes or is suspended, so that none which was made before can be
-    started in a scope that is opened later without its being known. A garbage collection moves them out of the
-    youngest generation meanwhile: what it moves is listed as it starts.
+    Objects are looked at whenever a scope opens or closes, so that none which was made before can be started in a scope
+    that is opened later without its being known. A garbage collection moves them out of the youngest generation
+    meanwhile: what it moves is listed as it starts.
     """
 
-    def __init__(self, found: Callable[[], None]) -> None:
-        """`found` is called when there are such objects."""
+    def __init__(self, found: Callable[[], None], seen: Callable[[], bool]) -> None:
+        """`found` is called when there may be such objects. `seen` says whether the steps of asyncio's loops are."""
         self._found = found
+        self._seen = seen
         self.made: dict[int, _Made | _Body] = {}
         """By the identity of the object's frame. Nothing is put into it but with `asking` held."""
         self._dead: deque[_Made] = deque()
         self.idle = 0
-        self._threads = threading.local()
+        self._here = _Local()
         self._free = list(_DEPTHS)
-        self._fresh: dict[int, _Opening] = {}
-        """The scopes of all threads that were not suspended since they opened."""
-        self._numbered: dict[int, _Opening] = {}
-        """Those that have a number, by it."""
-        self._suspended = self._foreign = self._resting = 0
-        self._scopes = 0
-        """The number of the one that was opened last."""
-        self._left = self._looked = 0
-        """Scopes that have closed while they were suspended, and how many of those when `_sort` looked last."""
-        self._alone: _Opening | None = None
-        """The only scope that is open, was not suspended, and was opened outside of any loop."""
-        self._births = Births(self._moment, self._watched, _Opening)
-        self._stops = context.DRIVES | {id(events.Handle._run.__code__)}
+        self._blind = 0
+        """How many scopes are open in which nothing is recorded."""
+        self._numberless = 0
+        """How many of those in a thread without a number, which may be told from all others that has one."""
+        self._opened_at_look = 0
+        """`context.opened_so_far()` then; without the scope that was about to open."""
+        self._alone: int | None = None
+        """The only thread that has a number, if it has been in one scope ever since, by its identity."""
+        self._resting: _Thread | None = None
+        """The thread in which nothing is recorded as there is but the one scope around its loop."""
+        self._rested = False
+        """True if one was resting when what has not been looked at was made."""
+        self._births = Births(self._watched)
+        self._stops = context.DRIVES | {id(inspect.unwrap(events.Handle._run).__code__)}
         self._reported: set[str] = set()
 
     # -- on and off ------------------------------------------------------------------------------------------------
@@ -189,236 +218,261 @@ class Coroutines:
         if _get_depth() in _OURS:
             _set_depth(0)
         self.made.clear()
-        self._fresh.clear()
 
     def forked(self) -> None:
         """In a child process there is one thread, and no scope of the others."""
-        thread = self._thread()
-        self._births.forked()
-        self._fresh = {id(each): each for each in thread.fresh}
-        self._numbered = {each.depth: each for each in thread.fresh if each.depth}
-        self._free = [depth for depth in _DEPTHS if depth not in self._numbered]
-        self._suspended = thread.suspended
-        if id(self._alone) not in self._fresh:
-            self._alone = None
+        thread = self.thread()
+        self._births.forked(thread.number)
+        self._free = thread.free = [depth for depth in _DEPTHS if depth != thread.number]
+        self._blind, self._numberless = thread.blind, 0
+        self._alone = self._resting = None
 
-    # -- scopes open and close -------------------------------------------------------------------------------------
+    # -- scopes come in force --------------------------------------------------------------------------------------
 
     def opened(self, scope: Scope) -> _Opening | None:
-        """Number the scope, and have its thread record the coroutines that are made in it."""
+        """Have the thread record the coroutines that are made in the scope from here on."""
         try:
-            opening = self._open(scope)
             frame = _generator_body(sys._getframe(1))
-            if frame is not None:
-                key = id(frame)
-                with self._births.asking:
-                    body = opening.body = scope.origin = _Body(frame, scope, self.made.get(key))
-                    self.made[key] = body
-                self.idle = 0
-                self._found()
+            with self._births.asking:
+                if frame is None:
+                    return self._open(scope)
+                scope.origin = body = _Body(frame, scope, self.made.get(id(frame)))
+                opening = self._open(scope)
+                opening.body = self.made[body.frame] = body
+            self._asked()
             return opening
         except Exception as error:
             faults.note("coroutines.opened", error)
             return None
 
     def _open(self, scope: Scope) -> _Opening:
-        thread = self._thread()
-        loop = _running_loop()
-        task = None if loop is None else asyncio.current_task(loop)
-        alone = not self._is_open()
-        if not alone:
-            if loop is not None:
-                self._end_step(thread, task)
-            self._sort(thread)
-        self._scopes = next(_serial)
-        opening = _Opening(self._moment(), scope, thread, task)
-        if loop is None:
-            opening.outside = True
-        elif thread.loop is not loop:
-            thread.loop = loop
-            loop.call_soon(self._stepped, thread, context=thread.context)
-        if not alone:
-            self._alone = None
-            for each in tuple(self._fresh.values()):
-                each.mixed = True
-            opening.mixed = True
-        before = _get_depth()
-        if not before or before in _OURS:
-            depth = self._number()
-            if depth:
-                opening.depth = depth
-                self._numbered[depth] = opening
-            else:
-                opening.fresh = False
-                self._suspend(thread)
-            _set_depth(depth)
-        else:
-            opening.foreign = True
-            self._foreign += 1
-        if opening.fresh:
-            thread.fresh.append(opening)
-            self._fresh[id(opening)] = opening
-        else:
-            thread.suspended += 1
-            self._suspended += 1
+        thread = self.thread()
+        alone = len(self._free) == len(_DEPTHS) and not self._blind
         if alone:
-            if opening.outside:
-                self._alone = opening  # first: of two threads here, the later one sees both
-            if len(self._fresh) == 1 and not self._is_unsure():
-                self._births.skip(opening)  # whatever there is was made in no scope
-            else:  # another thread has opened one at the same time
-                self._alone = None
-                self._sort(thread)
+            self._births.skip()  # whatever there is was made in no scope
+        else:
+            self._look(thread, opens=True)
+        opening = _Opening(thread)
+        thread.opened += 1
+        unseen = self._unseen()
+        loop: Any = _running_loop()
+        if loop is not None and unseen is None:
+            loop._attribkit_thread = thread
+        if not self._switch(scope, unseen, opens=True):
+            self._blinded(opening)
+            if not _get_depth():
+                opening.numberless = True
+                self._numberless += 1
+        elif unseen is not None and loop is not None:
+            if not thread.unseen:
+                loop.call_soon(self._stepped, thread, context=Context())
+            thread.unseen.append(opening)
+        if alone and loop is None and thread.number:
+            self._alone = threading.get_ident()
         self._births.be_last()
         return opening
 
-    def _end_step(self, thread: _Thread, task: object) -> None:
-        """Suspend the scopes of a thread if they were opened in the step of another task than the running one."""
-        if any(each.task is not task and not each.outside for each in thread.fresh):
-            self._suspend(thread)
-
-    def _is_open(self) -> bool:
-        """Return whether any scope is, or has been since it was looked at what was made."""
-        return bool(self._fresh) or self._is_unsure()  # in this order: a scope is fresh, suspended, and then left
-
-    def _is_unsure(self) -> bool:
-        """Return whether any scope is suspended, or was when it closed and nobody has looked since."""
-        return self._suspended > 0 or self._left != self._looked
-
-    def _number(self) -> int:
-        """Return a number that no other open scope has and that the stack can hold, 0 when there is none."""
-        try:
-            depth: int = heappop(self._free)
-        except IndexError:
-            return 0
-        try:
-            sys._getframe(depth + 3)  # this method, `_open`, `opened` and `__enter__` stand above
-        except ValueError:
-            heappush(self._free, depth)
-            return 0
-        return depth
-
-    def _thread(self) -> _Thread:
-        thread: _Thread | None = getattr(self._threads, "own", None)
-        if thread is None:
-            thread = self._threads.own = _Thread()
-        return thread
+    def _blinded(self, opening: _Opening) -> None:
+        self._asked()
+        opening.blind = True
+        opening.thread.blind += 1
+        self._blind += 1
 
     def _stepped(self, thread: _Thread) -> None:
-        """The step is over in which scopes were opened that are open still."""
-        thread.loop = None
-        if thread.fresh:
-            try:
-                self._suspend(thread)
-            except Exception as error:
-                faults.note("coroutines.suspend", error)
-
-    def _suspend(self, thread: _Thread) -> None:
-        """From now on other tasks run while the scopes of a thread are open: what is made cannot be told apart."""
-        lost = tuple(thread.fresh)
-        self._sort(thread, lost=lost)
-        thread.fresh = []
-        thread.suspended += len(lost)
-        self._suspended += len(lost)  # before they cease to be fresh: another thread may ask in between
-        if self._alone in lost:
-            self._alone = None
-        for opening in lost:
-            opening.fresh = False
-            opening.task = None
-            self._fresh.pop(id(opening), None)
-            self._free_number(opening)
-        if _get_depth() in _OURS:
-            _set_depth(0)
-
-    def _free_number(self, opening: _Opening) -> None:
-        if opening.depth:
-            self._numbered.pop(opening.depth, None)
-            heappush(self._free, opening.depth)
-            opening.depth = 0
+        """The step is over in which scopes were opened, and those that follow are not seen."""
+        try:
+            with self._births.asking:
+                self._look(thread)
+                for opening in thread.unseen:
+                    self._blinded(opening)
+                thread.unseen = []
+                self._switch(EMPTY)
+        except Exception as error:
+            faults.note("coroutines.stepped", error)
 
     def closed(self, opening: _Opening) -> None:
         """Find what was made in the scope and not started."""
         try:
-            self._close(opening)
+            with self._births.asking:
+                self._close(opening)
         except Exception as error:
             faults.note("coroutines.closed", error)
 
     def _close(self, opening: _Opening) -> None:
-        thread = opening.thread
-        body = opening.body
+        body, thread = opening.body, opening.thread
         if body is not None:
-            with self._births.asking:
-                if self.made.get(body.frame) is body:
-                    self.made.pop(body.frame, None)
-                    if body.before is not None:
-                        self.made[body.frame] = body.before
+            if self.made.get(body.frame) is body:
+                self.made.pop(body.frame, None)
+                if body.before is not None:
+                    self.made[body.frame] = body.before
             body.held = None
-        here = thread is self._thread()
-        if here:
-            loop = _running_loop()
-            if loop is not None:
-                self._end_step(thread, asyncio.current_task(loop))
-            if opening.fresh:
-                self._sort(thread)
-            else:  # nothing can be told of what was made in it, and whoever opens a scope next looks
-                self._left += 1
-        else:
-            self._sort(thread, lost=(opening,))
-        if opening.fresh:
-            if opening in thread.fresh:
-                thread.fresh.remove(opening)
-            self._fresh.pop(id(opening), None)
-        else:
-            thread.suspended -= 1
-            self._suspended -= 1
-        if opening.foreign:
-            self._foreign -= 1
-        if opening.rests:
-            self._resting -= 1
-        if self._alone is opening:
-            self._alone = None
-        if here:
-            if _get_depth() in _OURS:
-                _set_depth(thread.fresh[-1].depth if thread.fresh and not thread.fresh[-1].rests else 0)
-            self._free_number(opening)  # another thread may record with it still
+        here = self.thread()
+        self._look(here)
+        thread.opened -= 1
+        if opening.blind:
+            thread.blind -= 1
+            self._blind -= 1
+            self._numberless -= opening.numberless
+        elif opening in thread.unseen:
+            thread.unseen.remove(opening)
+        if thread is here:
+            unseen = self._unseen()
+            self._switch(context.scope() if unseen is None or thread.unseen else EMPTY, unseen)
+
+    def _unseen(self) -> object:
+        """Return what stands for the step under way of a loop whose steps are not seen, None where there is none."""
+        loop = _running_loop()
+        if loop is None or (isinstance(loop, asyncio.BaseEventLoop) and self._seen()):
+            return None
+        return asyncio.current_task(loop) or loop
+
+    def moved(self) -> None:
+        """Another scope has come in force in this thread."""
+        scope = context.scope()
+        thread = self._here.own
+        if thread is None or scope is thread.scope or (not thread.number and _running_loop() is None):
+            return
+        if self._unseen() is None:
+            self.step(scope)
+
+    def begun(self) -> None:
+        """A loop begins in this thread."""
+        if self._alone == threading.get_ident():
+            self._rest(self.thread())
+
+    def _rest(self, thread: _Thread) -> None:
+        """Record nothing while there is but the one scope around the loop of this thread."""
+        self._resting, self._rested = thread, True
+        if _get_depth() in _OURS:
+            _set_depth(0)
+
+    def _record(self, thread: _Thread) -> None:
+        """Record with the thread's number."""
+        if self._alone == threading.get_ident() and _running_loop() is not None:
+            self._rest(thread)
+            return
+        _set_depth(thread.number)
+        if self._resting is thread:
+            self._resting = None
+
+    def _end_alone(self, thread: _Thread) -> None:
+        """There is more than one scope from now on."""
+        self._alone = None
+        if self._resting is not None and self._resting is not thread:
+            self._resting.scope = _AWAKE  # so that it is marked at its next step, and records again
+
+    def ended(self) -> None:
+        """A loop has ended in this thread."""
+        thread, scope = self._here.own, context.scope()
+        if thread is not None and thread.number:
+            self.step(scope)
+
+    def step(self, scope: Scope) -> None:
+        """This thread goes on in `scope`."""
+        try:
+            self._switch(scope)
+        except Exception as error:
+            faults.note("coroutines.step", error)
+
+    def _switch(self, scope: Scope, task: object = None, *, opens: bool = False) -> bool:
+        """Put a mark: this thread goes on in `scope`. Return False where nothing can be recorded.
+
+        `task`: in whose step, where its end is not seen. `opens`: the app opens the scope here.
+        """
+        thread = self.thread()
+        thread.scope = scope
+        depth = _get_depth()
+        if depth and depth not in _OURS:
+            return False
+        if scope is EMPTY:
+            if thread.number:
+                _set_depth(0)
+                if thread is self._resting:
+                    return True
+                self._end_alone(thread)
+                if thread.opened or _running_loop() is not None:
+                    self._births.mark(thread.number, _Since(EMPTY, thread.step))
+                else:
+                    self._births.unmark(thread.number)
+                    number, thread.number = thread.number, 0
+                    heappush(self._free, number)
+            return True
+        if (
+            scope.operation is not None and not opens
+        ):  # a client makes a hundred coroutines a call, and none is an app's
+            if thread.number:
+                _set_depth(0)
+            return True
+        if not thread.number:
+            thread.number = self._number()
+            if not thread.number:
+                return False
+        latest = self._births.latest(thread.number)
+        if latest is not None and not opens and latest.what.task is task and _is_same(latest.what.scope, scope):
+            self._record(thread)
+            return True
+        since = _Since(scope, thread.step)
+        since.task = task
+        if isinstance(scope.origin, _Body):  # whoever runs while that body is suspended has its scope too
+            since.scope = _STARTERS
+        self._end_alone(thread)
+        self._births.mark(thread.number, since)
+        self._record(thread)
+        if not thread.mixed and thread.first != scope.attribution.tenant_id:
+            thread.mixed = thread.first is not None
+            thread.first = scope.attribution.tenant_id
+            if thread.mixed:
+                self._asked()
+        return True
+
+    def mixed(self) -> bool:
+        """Return whether this thread may start what was made in another scope, or in another thread."""
+        thread = self._here.own
+        return self._numberless > 0 or len(self._free) < len(_DEPTHS) - 1 or (thread is not None and thread.mixed)
+
+    def _asked(self) -> None:
+        self.idle = 0
+        self._found()
+
+    def _number(self) -> int:
+        """Return a number that no other thread has and that the stack can hold, 0 when there is none."""
+        try:
+            number: int = heappop(self._free)
+        except IndexError:
+            return 0
+        if number > 1:
+            self._asked()
+            if not _is_high(number):
+                heappush(self._free, number)
+                return 0
+        return number
+
+    def thread(self) -> _Thread:
+        """Return the running thread."""
+        thread = self._here.own
+        if thread is None:
+            thread = self._here.own = _Thread(self._free)
+        return thread
 
     # -- finding ---------------------------------------------------------------------------------------------------
 
-    def _moment(self) -> When:
-        return self._scopes, context.opened_so_far()
-
     def _watched(self) -> Watch:
-        """Say what to look for when a garbage collection starts in this thread, and take the occasion to `_rest`."""
-        looped = _running_loop() is not None
-        if looped:
-            self._rest()
-        alone = self._alone
-        if alone is not None and alone.thread.ident == _thread_ident():
-            return alone.when  # a whole program runs in it: much is made, and hardly anything is left at the end
-        if self._is_unsure():
-            return "work"
-        if not self._fresh:
-            return "nothing"
-        return "work" if looped else "types"
+        """Say what to look for when a garbage collection starts in this thread."""
+        if self._alone is not None and self._alone == threading.get_ident():
+            return "later"  # a whole program runs in it: much is made, and hardly anything is left at the end
+        return "work" if self._blind or len(self._free) < len(_DEPTHS) else "nothing"
 
-    def _rest(self) -> None:
-        """Record no more in a scope in which a whole loop runs: every call of a client makes a hundred coroutines."""
-        fresh = self._thread().fresh
-        if fresh and fresh[-1].outside and not fresh[-1].rests and _get_depth() == fresh[-1].depth:
-            fresh[-1].rests = True
-            self._resting += 1
-            _set_depth(0)
-
-    def _sort(self, thread: _Thread, lost: tuple[_Opening, ...] = ()) -> None:
+    def _look(self, thread: _Thread, *, opens: bool = False) -> None:
         """Say to which scope each object belongs that was made and not started, as far as it can be told."""
         with self._births.asking:
             while self._dead:
                 self._gone(self._dead.popleft())
-            left = self._left
-            candidates = self._births.taken()
+            before, self._opened_at_look = self._opened_at_look, context.opened_so_far() - opens
+            thread.first, thread.mixed = thread.scope.attribution.tenant_id, False
+            inside = self._innermost(sys._getframe(1)) if self.made else None
             driven: set[int] = set()
-            found: list[tuple[When, Any, types.FrameType]] = []
-            for when, work in candidates:
+            found: list[tuple[State | Mark | None, Any, types.FrameType]] = []
+            for mark, work in self._births.taken():
                 frame = unstarted(work)
                 if frame is None:
                     continue
@@ -426,11 +480,11 @@ class Coroutines:
                     driven.add(id(frame.f_locals.get("inner")))
                     if context.has_scope(frame.f_locals.get("run")):
                         continue
-                found.append((when, work, frame))
-            for when, work, frame in found:
+                found.append((mark, work, frame))
+            for mark, work, frame in found:
                 if id(work) not in driven:
-                    self._judge(when, work, frame, thread, lost)
-            self._looked = left
+                    self._judge(mark, work, frame, thread, inside, before)
+            self._rested = self._resting is not None
 
     def _gone(self, made: _Made) -> None:
         """An object is no more. Its frame may be another's by now, which another thread may be about to remember."""
@@ -444,52 +498,70 @@ class Coroutines:
             self._births.asking.release()
 
     def _judge(
-        self, when: When, work: Any, frame: types.FrameType, thread: _Thread, lost: tuple[_Opening, ...]
+        self,
+        mark: State | Mark | None,
+        work: Any,
+        frame: types.FrameType,
+        thread: _Thread,
+        inside: tuple[_Made | _Body, Any] | None,
+        opened_before: int,
     ) -> None:
-        """Remember where an object was made, unless no scope was open there. It is looked at again where a later
-        moment may tell."""
-        coroutine = type(work) is types.CoroutineType
-        frames = _frames(work) if coroutine else 0
-        opening: _Opening | None
-        later = False
-        if frames in self._numbered:
-            opening = self._numbered[frames]
-            if opening.thread is thread and (not lost or opening.outside):
-                sure = opening.fresh and not (
-                    opening.outside and opening.mixed and (lost or _running_loop() is not None)
-                )
+        """Remember where an object was made, unless no scope was in force there. `inside`: the body that looks."""
+        recorded = 0
+        scope: Scope | None
+        if type(work) is types.CoroutineType:
+            frames = frames_recorded(work)
+            if frames not in _OURS:
+                if not (self._blind or self._rested):
+                    return  # made in no scope of ours
+                scope = None
+                if not self._numberless:
+                    recorded = self._opened_at_look if self._rested else opened_before
+            elif frames > 1 and (work.cr_origin or (("", 0, ""),))[-1][2] in _BOTTOMS:
+                scope = None  # the stack was not as high as the thread's number
             else:
-                sure = False
-                later = opening not in lost
-            if (
-                when < opening.when  # its number was another's before
-                or opening.body is not None  # whoever runs while that body is suspended has its number too
-                or (opening.outside and not sure)
-            ):
-                opening, sure, later = None, False, False
-        elif coroutine and not (frames and self._foreign):
-            if not (self._resting or self._is_unsure()):
-                return  # made in no scope of ours
-            opening, sure = None, False
+                scope = self._said(mark.get(frames) if isinstance(mark, dict) else mark, thread, inside)
         else:
-            opening = thread.fresh[-1] if thread.fresh and thread.fresh[-1].when <= when else None
-            if not thread.fresh and not self._is_open():
-                return  # made where no scope was open
-            sure = opening is not None and not lost and not _others_make_work(coroutines=coroutine)
-            opening = opening if sure else None
+            scope, recorded = self._said_of_generator(mark, thread, inside), opened_before
+        if scope is EMPTY:
+            return
+        if scope is _STARTERS:
+            scope, recorded = None, self._opened_at_look
         known = self._known(frame)
         if known is None:
-            made = self.made[id(frame)] = _Made(work, frame, opening, when, self._gone)
-            self.idle = 0
-            self._found()
-        elif isinstance(known[0], _Made) and opening is not None and known[0].opening is opening:
-            made = known[0]
-        else:
-            return
-        if sure and opening is not None:
-            made.belongs(opening)
-        elif later:
-            self._births.again(when, work)
+            self.made[id(frame)] = _Made(work, frame, scope, recorded, self._gone)
+            self._asked()
+        elif isinstance(known[0], _Made) and known[0].scope is None and scope is not None:
+            known[0].belongs(scope)
+
+    def _said(self, mark: Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None) -> Scope | None:
+        """Return the scope for which a mark stands, as the running thread may read it; None where it is not sure."""
+        if mark is None:
+            return None
+        since: _Since = mark.what
+        if since.task is not None and (mark.number != thread.number or since.task is not self._unseen()):
+            return None
+        scope = since.scope
+        if inside is None or scope.origin is inside[0]:
+            return scope
+        # The body of an object that was made elsewhere is under way, and may have made this one.
+        return _STARTERS if mark is self._births.latest(thread.number) else scope
+
+    def _said_of_generator(
+        self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
+    ) -> Scope | None:
+        """Return the scope in which an async generator was made. It does not say in which thread."""
+        others = _others()
+        if others == "loops" or not isinstance(state, dict):
+            return None
+        if not thread.number:
+            return None if state or self._blind else EMPTY
+        if self._rested:
+            return _STARTERS
+        mark = state.get(thread.number)
+        if mark is None or (others and mark.what.step != thread.step):
+            return None
+        return self._said(mark, thread, inside)
 
     # -- using -----------------------------------------------------------------------------------------------------
 
@@ -516,12 +588,18 @@ class Coroutines:
 
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
-        innermost = self._innermost(sys._getframe(1))
+        return self._resolved(sys._getframe(1), here)
+
+    def _resolved(self, frame: types.FrameType | None, here: Scope) -> Scope:
+        innermost = self._innermost(frame)
         if innermost is None:
             return here
         found, work = innermost
         if here.origin is found or (isinstance(found, _Made) and not found.kept and _is_task_root(work)):
             return here
+        if isinstance(found, _Made) and found.scope is None:  # it may have been made in a body that is under way
+            frame = frame_of(work)
+            here = here if frame is None else self._resolved(frame.f_back, here)
         return self._of(found, here)
 
     def _of(self, found: _Made | _Body, here: Scope) -> Scope:
@@ -534,10 +612,7 @@ class Coroutines:
                 return _in_body(here, found)
             return Scope(scope.attribution, "carried", here.operation, found, scope.since)
         tenant = here.attribution.tenant_id
-        opening = found.opening
-        if tenant is not None and (
-            here.since <= found.recorded if opening is None else here.since == opening.scope.since
-        ):
+        if tenant is not None and here.since <= found.recorded:
             return _in_body(here, found)
         if tenant is not None or found.line:  # otherwise it was made in no scope at all, perhaps
             self._report(found)
@@ -585,29 +660,42 @@ class Coroutines:
         self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run a foreign coroutine, or one that a foreign body schedules, in a context of its own."""
-        if not self.made:
-            return wrapped(*args, **kwargs)
         work = args[0] if args else kwargs.get("coro")
-        frame = frame_of(work) if type(work) is types.CoroutineType else None
+        chosen: Context | None = kwargs.get("context")
+        frame = None
+        if type(work) is types.CoroutineType:
+            frame, thread, number = work.cr_frame, self.thread(), frames_recorded(work)
+            if (thread.mixed or number != thread.number) if number in _OURS else self._numberless:
+                self._look(thread)
         found = self.made.get(id(frame)) if frame is not None else None
         if not isinstance(found, _Made) or found.work() is not work:
             found = None
-        if found is not None and (found.scope is None or kwargs.get("context") is not None):
-            found.kept = True
-            return wrapped(*args, **kwargs)
         here = context.scope()
+        there = self.resolved(here)
+        if chosen is not None:
+            if found is not None:
+                found.kept = True
+            elif frame is not None and there is not EMPTY and context.scope_of(chosen) is EMPTY:
+                self._keep(work, frame, there)
+            return wrapped(*args, **kwargs)
         if found is not None:
-            there = self._of(found, here)
-            self.made.pop(found.frame, None)
-        elif kwargs.get("context") is None:
-            there = self.resolved(here)
-        else:
-            there = here
+            if found.scope is None:
+                found.kept = True
+            else:
+                there = self._of(found, here)
+                self.made.pop(found.frame, None)
         if there is here:
             return wrapped(*args, **kwargs)
         own = copy_context()
         own.run(context.enter, Scope(there.attribution, there.hop, None, None, there.since))
         return own.run(wrapped, *args, **kwargs)
+
+    def _keep(self, work: Any, frame: types.FrameType, scope: Scope) -> None:
+        """Have a task that is created with a context of its own, in which no scope is, run in its creator's."""
+        with self._births.asking:
+            made = self.made[id(frame)] = _Made(work, frame, scope, 0, self._gone)
+        made.kept = True
+        self._asked()
 
     def run_in_thread(
         self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -648,10 +736,22 @@ def _generator_body(frame: types.FrameType | None) -> types.FrameType | None:
     return None
 
 
-def _frames(work: Any) -> int:
-    """Return how many frames were recorded when a coroutine was made."""
-    origin = work.cr_origin
-    return 0 if origin is None else len(origin)
+def _is_high(number: int) -> bool:
+    """Return whether the stack is higher than a thread's number, and will be where the thread makes its work."""
+    try:
+        frame: types.FrameType | None = sys._getframe(number + _ABOVE)
+    except ValueError:
+        return False
+    for _ in range(_SPARE):
+        if frame is None or frame.f_code.co_name in _BOTTOMS:
+            return frame is not None
+        frame = frame.f_back
+    return frame is not None
+
+
+def _is_same(one: Scope, other: Scope) -> bool:
+    """Return whether work that is made in one scope is made in the other: what is carried is no new scope."""
+    return one is other or (one.origin is other.origin and one.attribution == other.attribution)
 
 
 def _is_task_root(work: Any) -> bool:
@@ -661,16 +761,14 @@ def _is_task_root(work: Any) -> bool:
     return task is not None and task.get_coro() is work
 
 
-def _others_make_work(*, coroutines: bool) -> bool:
-    """Return whether another thread may make async generators, which asks for a running loop, or coroutines."""
+def _others() -> Literal["", "threads", "loops"]:
+    """Return whether there are other threads that may make an app's work, and whether one of them runs a loop."""
     mine = threading.get_ident()
-    own = {each.ident for each in threading.enumerate() if each.name.startswith("attribkit")}
-    others = {thread: top for thread, top in sys._current_frames().items() if thread != mine and thread not in own}
+    own = {each.ident for each in threading.enumerate() if each.name.startswith(_HARMLESS)}
+    others = [top for thread, top in sys._current_frames().items() if thread != mine and thread not in own]
     if not others:
-        return False
-    if coroutines or "uvloop" in sys.modules:
-        return True
-    return any(_runs_loop(top) for top in others.values())
+        return ""
+    return "loops" if "uvloop" in sys.modules or any(map(_runs_loop, others)) else "threads"
 
 
 def _runs_loop(frame: types.FrameType | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import sys
 import threading
 import types
@@ -245,9 +246,8 @@ def moved() -> None:
         _origins.moved()
 
 
-def scope_of(own: Context) -> Scope:
-    """Return the scope in force in a context that need not be the running one."""
-    return own.get(_current, EMPTY)
+scope_of: Callable[[Context], Scope] = operator.methodcaller("get", _current, EMPTY)
+"""Returns the scope in force in a context that need not be the running one; loops are asked at every step."""
 
 
 def _here() -> Scope:

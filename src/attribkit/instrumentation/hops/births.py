@@ -31,7 +31,8 @@ _ROOM = 64
 """Allocations that looking for objects may take."""
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 _HALF_MADE = sys.version_info < (3, 12)
-"""Python 3.11 collects garbage in the middle of making a coroutine, which has neither frame nor origin then."""
+"""Python 3.11 collects garbage in the middle of making a coroutine, which has no frame then, and whose origin must not
+be asked for."""
 _AGEN_SAYS = hasattr(types.AsyncGeneratorType, "ag_suspended")  # 3.12 and later
 _OLDEST = 2
 _IN_TURN = sys.version_info < (3, 14)
@@ -252,7 +253,7 @@ class Births:
         self, objects: list[Any], state: State, look: _Look | None = None
     ) -> list[tuple[State | Mark | None, Any]]:
         """Return the work that was not looked at yet, with what it was made as. `state`: what was in force before."""
-        state = dict(state)
+        state, coroutine, half_made = dict(state), types.CoroutineType, _HALF_MADE
         found: list[tuple[State | Mark | None, Any]] = []
         for each in objects:
             kind = type(each)
@@ -263,8 +264,9 @@ class Births:
                 state = dict(state if self._look.state is None else self._look.state)
             elif look is not None and each is look:
                 look.state = dict(state)
-            elif kind is types.CoroutineType and not _is_half_made(each):
-                found.append((state.get(frames_recorded(each)), each))
+            elif kind is coroutine and not (half_made and each.cr_frame is None):
+                origin = each.cr_origin
+                found.append((None if origin is None else state.get(len(origin)), each))
             elif kind is not _Look:
                 found.append((dict(state), each))
         return found

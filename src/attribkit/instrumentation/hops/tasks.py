@@ -65,7 +65,10 @@ def _step(original: Callable[[Any], None], switch: list[None]) -> Callable[[Any]
 
     @functools.wraps(original)
     def run(handle: Any) -> None:
-        thread = getattr(handle._loop, "_attribkit_thread", None)
+        try:
+            thread = handle._loop._attribkit_thread
+        except AttributeError:  # it was running before anything was patched, and no scope has been opened in it
+            thread = None
         if thread is not None:
             thread.step += 1
             scope = scope_of(handle._context)

@@ -277,16 +277,19 @@ class Births:
         """List what a garbage collection is about to move out of the youngest generation."""
         try:
             if phase != "start":
-                self._collected()
+                if self._under_way is not None:
+                    self._collected()
                 return
-            watch = self._watched()
+            watch, passed = self._watched(), self._passed
             into = min(info["generation"] + 1, _OLDEST) if _IN_TURN else _OLDEST
-            if self._passed is not None:
-                self._passed = max(into, self._passed[0]), self._passed[1]
+            if passed is not None:
+                if watch == "later" and into <= passed[0]:
+                    return  # owed already, and what is in force has been listed
+                self._passed = max(into, passed[0]), passed[1]
             found: Iterable[Any] = ()
             if watch == "work" or (watch == "later" and self._deferrals <= 0):
                 found = _objects(0)
-            elif watch == "later" and self._passed is None:
+            elif watch == "later" and passed is None:
                 self._passed = into, dict(self._now)
             moving: list[Any] = []
             found = chain(map(dict, (self._now,)), found)

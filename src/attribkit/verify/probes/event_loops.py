@@ -56,6 +56,38 @@ async def gather_under_another(lab: Lab) -> None:
             await asyncio.gather(*jobs, answer_async(client, other.ask()))
 
 
+@GROUP.probe("coroutine objects made after an await, gathered in a third one's scope", relies=("asyncio",))
+async def gather_after_awaits(lab: Lab) -> None:
+    async with async_client() as client:
+        jobs = []
+
+        async def make(tenant: Tenant) -> None:
+            with attributed(**tenant.fields):
+                await asyncio.sleep(0)
+                jobs.append(answer_async(client, tenant.ask()))
+                await asyncio.sleep(0)
+                jobs.append(answer_async(client, tenant.ask()))
+
+        await asyncio.gather(*map(make, lab.tenants(2)))
+        with attributed(**lab.tenant().fields):
+            await asyncio.gather(*jobs)
+
+
+@GROUP.probe("a batch: the last of several requests gathers what all have made", relies=("asyncio",))
+async def batch(lab: Lab) -> None:
+    async with async_client() as client:
+        pending: list[Any] = []
+
+        async def request(tenant: Tenant) -> None:
+            with attributed(**tenant.fields):
+                await asyncio.sleep(0)
+                pending.append(answer_async(client, tenant.ask()))
+                if len(pending) == 2:
+                    await asyncio.gather(*pending)
+
+        await asyncio.gather(*map(request, lab.tenants(2)))
+
+
 @GROUP.probe("coroutine object made in a scope, awaited outside", relies=("asyncio",))
 async def await_outside(lab: Lab) -> None:
     async with async_client() as client:

@@ -77,6 +77,13 @@ class Scope:
         self.ended: Scope | None = None
         """What is in force instead of it once it is closed: scopes in generators do not close in order."""
 
+    def of_work(self, made_at: tuple[str, int, str] | None) -> Scope | None:
+        """Return the scope of work that is made in it; None where it has none for sure.
+
+        `made_at`: the file, the line and the function that made it, None where that is not known.
+        """
+        return self
+
 
 EMPTY = Scope(Attribution(), "none")
 _current: ContextVar[Scope] = ContextVar("attribkit", default=EMPTY)

@@ -704,3 +704,30 @@ def test_a_context_manager_made_of_a_generator_is_whose_it_is(on: Any) -> None:
 
     asyncio.run(main())
     assert not on.made
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_made_of_a_queues_items_and_gathered_together(on: Any, timed: bool) -> None:
+    """A micro-batcher: each coroutine is made while its own item is in force, and all start under the last one's."""
+
+    async def main() -> None:
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+
+        async def batcher() -> list[tuple[str, str | None]]:
+            names, batch = [], []
+            while True:
+                name = await (asyncio.wait_for(queue.get(), 5) if timed else queue.get())
+                if name is None:
+                    return list(zip(names, await asyncio.gather(*batch), strict=True))
+                names.append(name)
+                batch.append(ask())
+
+        task = asyncio.create_task(batcher())
+        await asyncio.sleep(0)
+        for name in WHO * 2:
+            with attribkit.attributed(tenant_id=name):
+                await queue.put(name)
+        await queue.put(None)
+        assert all(got == name for name, got in await task)
+
+    asyncio.run(main())

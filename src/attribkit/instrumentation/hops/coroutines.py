@@ -65,7 +65,7 @@ class _Thread:
     def __init__(self, free: list[int]) -> None:
         self.free = free
         """The numbers that no thread has."""
-        self.first: str | None = None
+        self.first: object = None
         """The tenant of the first scope in which it went on after it looked at what was made."""
         self.mixed = False
         """True if it has been in another's since."""
@@ -418,9 +418,9 @@ class Coroutines:
         self._end_alone(thread)
         self._births.mark(thread.number, since)
         self._record(thread)
-        if not thread.mixed and thread.first != scope.attribution.tenant_id:
+        if not thread.mixed and thread.first != _tenant(scope):
             thread.mixed = thread.first is not None
-            thread.first = scope.attribution.tenant_id
+            thread.first = _tenant(scope)
             if thread.mixed:
                 self._asked()
         return True
@@ -468,7 +468,7 @@ class Coroutines:
             while self._dead:
                 self._gone(self._dead.popleft())
             before, self._opened_at_look = self._opened_at_look, context.opened_so_far() - opens
-            thread.first, thread.mixed = thread.scope.attribution.tenant_id, False
+            thread.first, thread.mixed = _tenant(thread.scope), False
             inside = self._innermost(sys._getframe(1)) if self.made else None
             driven: set[int] = set()
             found: list[tuple[State | Mark | None, Any, types.FrameType]] = []
@@ -525,6 +525,9 @@ class Coroutines:
             scope, recorded = self._said_of_generator(mark, thread, inside), opened_before
         if scope is EMPTY:
             return
+        if type(scope) is not Scope and scope is not None:
+            origin = getattr(work, "cr_origin", None)
+            scope = scope.of_work(origin[0] if origin else None) or _STARTERS
         if scope is _STARTERS:
             scope, recorded = None, self._opened_at_look
         known = self._known(frame)
@@ -682,7 +685,7 @@ class Coroutines:
             if found.scope is None:
                 found.kept = True
             else:
-                there = self._of(found, here)
+                there = here if found.scope.attribution == here.attribution else self._of(found, here)
                 self.made.pop(found.frame, None)
         if there is here:
             return wrapped(*args, **kwargs)
@@ -751,7 +754,15 @@ def _is_high(number: int) -> bool:
 
 def _is_same(one: Scope, other: Scope) -> bool:
     """Return whether work that is made in one scope is made in the other: what is carried is no new scope."""
-    return one is other or (one.origin is other.origin and one.attribution == other.attribution)
+    if one is other:
+        return True
+    plain = type(one) is Scope and type(other) is Scope  # what a queue's consumer has depends on where it is asked
+    return plain and one.origin is other.origin and one.attribution == other.attribution
+
+
+def _tenant(scope: Scope) -> object:
+    """Return what two scopes of one tenant have in common."""
+    return scope.attribution.tenant_id if type(scope) is Scope else scope
 
 
 def _is_task_root(work: Any) -> bool:

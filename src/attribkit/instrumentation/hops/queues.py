@@ -336,6 +336,13 @@ class _Given(Scope):
         """Return the scope of what the `running` code works on; `frame` is the consumer's if it is at work."""
         return self.item
 
+    def of_work(self, made_at: tuple[str, int, str] | None) -> Scope | None:
+        if made_at is None or self.item is EMPTY:
+            return None
+        file, line, name = made_at
+        mine = file == self.code.co_filename and name == self.code.co_name
+        return self.item if mine and (self.lines is None or self.lines[0] <= line <= self.lines[1]) else None
+
     @property
     def attribution(self) -> Attribution:  # type: ignore[override]
         return self.now().attribution
@@ -420,6 +427,9 @@ class _Gathered(_Given):
 
     def spoil(self) -> None:
         self.members = [_Member(None, None)]
+
+    def of_work(self, made_at: tuple[str, int, str] | None) -> Scope | None:
+        return None
 
     def work(self, frame: FrameType | None, running: FrameType) -> Scope:
         members = self.members
@@ -587,6 +597,7 @@ def note_attempt(of: Any, awaits: bool) -> None:
             who = caller(frames_above(sys._getframe(2)))
             if _is_consumer(who) and who is not None and not who.site.collects and (who.site.awaited or not awaits):
                 enter(here.base)
+                context.moved()
         elif here.opener is not _OF_ITEM:
             _beside_of(of).took(here)
     except Exception as fault:
@@ -618,6 +629,7 @@ def note_arrived(of: Any, item: object, claim: Scope | None, here: Scope) -> Non
             given = _given(item, _counting(of, claim, who), who, here, context.place())
             if given is not None and given is not in_variable():
                 enter(given)
+                context.moved()
     except Exception as fault:
         faults.note("queues.get", fault)
 

@@ -18,7 +18,8 @@ FLOORS = (
     ("runtime", "dashboard"),
     ("testing", "asgi", "wsgi", "grpc", "otel", "__init__"),
     ("demo", "verify"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
 FILES = sorted(ROOT.rglob("*.py"))

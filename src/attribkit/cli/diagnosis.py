@@ -150,14 +150,17 @@ def _patch_states(settings: Settings, diagnosis: Diagnosis) -> tuple[PatchState,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tried: set[str] = set()
-            while modules := sorted(_modules(runtime.instrument({}).of("waiting")) - tried):
+            while modules := sorted(_modules(states := runtime.instrument({}).of("waiting")) - tried):
                 tried.update(modules)
+                needed = _modules(state for state in states if not state.optional)
                 for module in modules:
                     if importlib.util.find_spec(module.partition(".")[0]) is None:
                         continue
                     try:
                         importlib.import_module(module)
                     except Exception as error:
+                        if module not in needed and getattr(error, "name", None) == module:
+                            continue  # this version does not have it
                         said = f"cannot be imported here: {type(error).__name__}: {error}"
                         diagnosis.say("patches", module, "problem", said.splitlines()[0])
         return runtime.instrument({}).patches

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
 from collections.abc import Callable
 from typing import Any
 
 from attribkit import faults
-from attribkit.context import bound, carry, in_force
+from attribkit.context import Scope, bound, in_force, restored
 
 __all__ = ["iterates", "streams", "streams_async", "when_entered"]
 
@@ -44,11 +45,25 @@ async def streams_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwar
 def when_entered(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Around the `__init__` of a context manager whose first argument asks, and is called where it is entered."""
     try:
-        if args and callable(args[0]) and in_force().attribution:
-            args = (carry(args[0]), *args[1:])
+        here = in_force()
+        if args and callable(args[0]) and here.attribution:
+            args = (_asking(args[0], here), *args[1:])
     except Exception as fault:
         faults.note("deferred", fault)
     return wrapped(*args, **kwargs)
+
+
+def _asking(ask: Callable[..., Any], made: Scope) -> Callable[..., Any]:
+    """Return `ask` for the scope in which it was made, where another is in force."""
+
+    @functools.wraps(ask)
+    def asking(*args: Any, **kwargs: Any) -> Any:
+        if in_force().attribution == made.attribution:
+            return ask(*args, **kwargs)
+        with restored(Scope(made.attribution, "carried", None, None, made.since)):
+            return ask(*args, **kwargs)
+
+    return asking
 
 
 def iterates(attribute: str) -> Callable[..., Any]:

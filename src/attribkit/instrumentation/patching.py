@@ -24,6 +24,8 @@ Replacement = Callable[[Any, list[None]], Any]
 """Takes the original and a switch, an empty list once the patch is off; returns what stands in the original's place."""
 Direct = Callable[[Callable[..., Any], list[None]], Callable[..., Any] | None]
 """The same for a plain function with parameters that it knows; returns None where the parameters are others."""
+_NOT_YET = "its library is not imported yet"
+_PERHAPS = "its module is not imported yet, and only some versions have it"
 Status = Literal["applied", "waiting", "missing", "unsupported", "off"]
 
 
@@ -97,6 +99,11 @@ class PatchState(NamedTuple):
     status: Status
     version: str | None
     reason: str | None = None
+
+    @property
+    def optional(self) -> bool:
+        """Whether it waits for a module that this version of its library may not have."""
+        return self.reason == _PERHAPS
 
 
 class _State(NamedTuple):
@@ -210,7 +217,7 @@ class Patches:
             if row.module in sys.modules:
                 self._apply(row)
             else:
-                self._note(row, "waiting", "its library is not imported yet")
+                self._note(row, "waiting", _NOT_YET if row.required else _PERHAPS)
                 if row.module not in hooked:
                     hooked.add(row.module)
                     wrapt.register_post_import_hook(self._imported, row.module)
@@ -242,7 +249,7 @@ class Patches:
             imported()
             return
         for row in waiting:
-            self._note(row, "waiting", "its library is not imported yet")
+            self._note(row, "waiting", _NOT_YET)
             wrapt.register_post_import_hook(imported, row.module)
 
     def _imported(self, module: Any) -> None:

@@ -442,8 +442,6 @@ def test_a_task_with_a_context_of_its_own(on: Any) -> None:
                 tasks.append(asyncio.create_task(ask(), context=mine))
         assert await asyncio.gather(*tasks) == ["acme", "globex", "globex", "globex", "initech", "globex"]
 
-    with attribkit.attributed(tenant_id="acme"):
-        pass
     asyncio.run(main())
 
 

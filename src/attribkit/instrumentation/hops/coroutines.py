@@ -186,6 +186,7 @@ class Coroutines:
         """By the identity of the object's frame. Nothing is put into it but with `asking` held."""
         self._dead: deque[_Made] = deque()
         self.idle = 0
+        self._asked_once = False
         self._here = _Local()
         self._free = list(_DEPTHS)
         self._blind = 0
@@ -247,6 +248,9 @@ class Coroutines:
 
     def _open(self, scope: Scope) -> _Opening:
         thread = self.thread()
+        if not self._asked_once:  # the first tasks may be created with contexts of their own
+            self._asked_once = True
+            self._asked()
         alone = len(self._free) == len(_DEPTHS) and not self._blind
         if alone:
             self._births.skip()  # whatever there is was made in no scope

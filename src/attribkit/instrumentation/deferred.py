@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
 
 from attribkit import faults
-from attribkit.context import Scope, bound, in_force, restored
+from attribkit.context import Scope, bound, carry, in_force, restored
 
 __all__ = ["iterates", "streams", "streams_async", "when_entered"]
 
@@ -55,15 +56,18 @@ def when_entered(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dic
 
 def _asking(ask: Callable[..., Any], made: Scope) -> Callable[..., Any]:
     """Return `ask` for the scope in which it was made, where another is in force."""
+    if inspect.iscoroutinefunction(ask):
+        asking: Callable[..., Any] = carry(ask)
+        return asking
 
     @functools.wraps(ask)
-    def asking(*args: Any, **kwargs: Any) -> Any:
+    def where_it_is(*args: Any, **kwargs: Any) -> Any:
         if in_force().attribution == made.attribution:
             return ask(*args, **kwargs)
         with restored(Scope(made.attribution, "carried", None, None, made.since)):
             return ask(*args, **kwargs)
 
-    return asking
+    return where_it_is
 
 
 def iterates(attribute: str) -> Callable[..., Any]:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from kombu.transport import filesystem
+from kombu.utils.json import dumps
+
+
+def _put_whole(channel: Any, queue: str, payload: Any, **_: Any) -> None:
+    """Put a message where others see it once it is written: kombu's own lets a worker read an empty file."""
+    path = Path(channel.data_folder_out, f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg")
+    part = path.with_suffix(".part")
+    part.write_text(dumps(payload))
+    part.rename(path)
+
+
+filesystem.Channel._put = _put_whole
 
 
 def configured(name: str, root: str, **more: Any) -> Celery:

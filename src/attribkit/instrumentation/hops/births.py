@@ -27,9 +27,6 @@ __all__ = ["Births", "Mark", "State", "Watch", "frame_of", "frames_recorded", "u
 
 _DEFERRALS = 10
 """Looks through the older generations that a process may owe itself."""
-_PASSED_OVER = 8_000
-"""Young objects that looks may pass over before those are moved on: where many looks follow each other, a young
-generation that is large and hardly grows would be passed over each time."""
 _ROOM = 64
 """Allocations that looking for objects may take."""
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
@@ -154,8 +151,6 @@ class Births:
         self._listed: deque[list[Any]] = deque()
         """What each garbage collection has moved that nobody has dated yet: first what was in force at its end. An
         empty one is about to be filled."""
-        self._passed_over = 0
-        """How many young objects looks have passed over since a garbage collection has moved any."""
         self._under_way: list[Any] | None = None
         self._passed: tuple[int, State] | None = None
         """The oldest generation into which work has gone without a list, and what was in force."""
@@ -218,9 +213,6 @@ class Births:
         """
         self._busy = True
         try:
-            self._passed_over += gc.get_count()[0]
-            if self._passed_over > _PASSED_OVER and gc.isenabled():
-                gc.collect(0)
             passed, look = self._dropped + len(self._kept), _Look()
             while True:
                 self._date_listed()
@@ -288,7 +280,6 @@ class Births:
                 if self._under_way is not None:
                     self._collected()
                 return
-            self._passed_over = 0
             watch, passed = self._watched(), self._passed
             into = min(info["generation"] + 1, _OLDEST) if _IN_TURN else _OLDEST
             if passed is not None:

@@ -273,6 +273,8 @@ class Coroutines:
             thread.unseen.append(opening)
         if alone and loop is None and thread.number:
             self._alone = threading.get_ident()
+            if len(self._free) != len(_DEPTHS) - 1:  # the step of another thread's loop has come between
+                self._alone = None
         self._births.be_last()
         return opening
 

@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, compress
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from attribkit import faults
 
@@ -39,14 +39,14 @@ _IN_TURN = sys.version_info < (3, 14)
 """Later versions collect in increments, which may move an object into any of the older generations."""
 
 
-class Mark:
-    """Stands among the youngest objects: what the thread of this number makes from here on, it makes as `what`."""
+class Mark(NamedTuple):
+    """Stands among the youngest objects: what the thread of this number makes from here on, it makes as `what`.
 
-    __slots__ = ("number", "what")
+    A tuple is filled before another thread can see it: one that stood there without its number would be passed over.
+    """
 
-    def __init__(self, number: int, what: Any) -> None:
-        self.number = number
-        self.what = what
+    number: int
+    what: Any
 
 
 class _Look:
@@ -258,7 +258,7 @@ class Births:
         for each in objects:
             kind = type(each)
             if kind is Mark:
-                state[getattr(each, "number", 0)] = each  # another thread may be making it just now
+                state[each.number] = each
             elif each is self._look:
                 found.clear()
                 state = dict(state if self._look.state is None else self._look.state)

@@ -9,7 +9,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sized
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextvars import Context, ContextVar, Token
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast, overload
@@ -33,6 +33,8 @@ __all__ = [
     "entrypoint",
     "in_force",
     "leave",
+    "moved",
+    "number",
     "observe_workflows",
     "opened_so_far",
     "place",
@@ -54,7 +56,7 @@ _IDENTITY = frozenset({"tenant_id", "user_id", "session_id", "workflow_id"})
 class Scope:
     """What the ContextVar holds: the attribution, how it arrived, and what is under way in it. Never changed."""
 
-    __slots__ = ("attribution", "ended", "hop", "opener", "operation", "origin", "since")
+    __slots__ = ("attribution", "ended", "hop", "opened", "opener", "operation", "origin", "since")
 
     def __init__(
         self,
@@ -71,7 +73,10 @@ class Scope:
         self.origin = origin
         """The coroutine in whose body it was opened, where that one was made in another scope (`Origins`)."""
         self.since = since
-        """When its tenant came in force: scopes are numbered as they open."""
+        """When its tenant came in force: scopes are numbered as they open (`number`)."""
+        self.opened = False
+        """True for one that was opened where it is in force, or where the running task was created; False for one that
+        came from elsewhere."""
         self.opener: object = None
         """The `place` where the app itself opened a scope with this tenant; None where that is not known."""
         self.ended: Scope | None = None
@@ -155,9 +160,7 @@ def in_force() -> Scope:
     Fields of an open scope win. Where scope and framework name different tenants, neither is certain: the result has
     no tenant, so that the call is recorded as unattributed rather than guessed.
     """
-    here = _current.get()
-    if _foreign and _origins is not None:
-        here = _origins.resolved(here)
+    here = _here()
     for adopter in _adopters:
         found = adopter()
         if found:
@@ -211,8 +214,8 @@ def _report_conflict() -> None:
 class Origins(Protocol):
     """Knows the coroutine and async generator objects that run elsewhere than in the scope in which they were made."""
 
-    def opened(self, scope: Scope) -> object:
-        """A scope begins; the result is what `closed` takes."""
+    def opened(self, scope: Scope, at_once: bool = False) -> object:
+        """A scope begins; the result is what `closed` takes. `at_once`: nothing was made since `resolved` was asked."""
 
     def closed(self, opening: Any) -> None:
         """The scope that began with `opening` ends."""
@@ -231,20 +234,27 @@ class Origins(Protocol):
 
 
 _origins: Origins | None = None
-_foreign: Sized = ()
 _opened = 0
+_NEW = -1
+"""The number of a scope that brings a tenant into force and is not open yet."""
 
 
-def remember_origins(origins: Origins | None, foreign: Sized = ()) -> None:
-    """Tell `origins` of every scope, and ask it wherever one is opened upon another, captured or used, while `foreign`
-    is not empty. None ends that."""
-    global _origins, _foreign
-    _origins, _foreign = origins, foreign
+def remember_origins(origins: Origins | None) -> None:
+    """Tell `origins` of every scope, and ask it wherever one is opened upon another, captured or used. None ends it."""
+    global _origins
+    _origins = origins
 
 
 def opened_so_far() -> int:
     """Return the number of the latest scope that brought a tenant into force."""
     return _opened
+
+
+def number(scope: Scope) -> None:
+    """Number a scope that opens now, unless it was numbered before."""
+    global _opened
+    if scope.since == _NEW:
+        scope.since = _opened = _opened + 1
 
 
 def moved() -> None:
@@ -260,23 +270,21 @@ scope_of: Callable[[Context], Scope] = operator.methodcaller("get", _current, EM
 def _here() -> Scope:
     """Return the scope that a new one is opened upon, or that is captured."""
     here = _current.get()
-    return _origins.resolved(here) if _foreign and _origins is not None else here
+    return here if _origins is None else _origins.resolved(here)
 
 
 def _inner(here: Scope, attribution: Attribution) -> Scope:
     """Return a scope with `attribution` that is opened upon `here`."""
-    global _opened
-    since = here.since
-    if attribution.tenant_id != here.attribution.tenant_id:
-        since = _opened = _opened + 1
-    inner = Scope(attribution, "inherited", here.operation, here.origin, since)
-    inner.opener = here.opener if since == here.since else None
+    same = attribution.tenant_id == here.attribution.tenant_id
+    inner = Scope(attribution, "inherited", here.operation, here.origin, here.since if same else _NEW)
+    inner.opened = True
+    inner.opener = here.opener if same else None
     return inner
 
 
 def placed(scope: Scope) -> Scope:
     """Return `scope` as one that comes in force where the running code is."""
-    return _origins.placed(scope) if _foreign and _origins is not None else scope
+    return scope if _origins is None else _origins.placed(scope)
 
 
 # -- opening a scope --------------------------------------------------------------------------------------------------
@@ -302,16 +310,27 @@ class restored:
 
     def __enter__(self) -> Scope:
         self._before = _current.get()
-        self._scope = placed(self._scope)
+        self._scope = placed(_again(self._scope))
         self._token = _current.set(self._scope)
-        if _origins is not None:
-            _origins.moved()
+        moved()
         return self._scope
 
     def __exit__(self, *exc: object) -> None:
         leave(self._token, self._scope, self._before)
-        if _origins is not None:
-            _origins.moved()
+        moved()
+
+
+def _again(scope: Scope) -> Scope:
+    """Return a scope from elsewhere as one that comes in force here."""
+    if scope.hop == "extracted" and not scope.since:  # what another program says begins here
+        scope.since = _NEW
+        number(scope)
+        scope.opened = True
+    elif scope.opened:
+        again = Scope(scope.attribution, scope.hop, scope.operation, scope.origin, scope.since)
+        again.opener = scope.opener
+        return again
+    return scope
 
 
 class attributed:
@@ -336,7 +355,8 @@ class attributed:
         before, inner = _current.get(), self._opened()
         if self._fields.get("tenant_id"):
             inner.opener = place()
-        opening = None if _origins is None else _origins.opened(inner)
+        opening = None if _origins is None else _origins.opened(inner, at_once=True)
+        number(inner)
         self._entered.append((_current.set(inner), inner, before, opening))
         return inner.attribution
 
@@ -411,11 +431,12 @@ class _Run:
         if self._opens and self._scope.opener is None and self._scope.attribution.tenant_id is not None:
             self._scope.opener = place()
         self._token = _current.set(self._scope)
-        if _origins is not None:
-            if self._opens:
+        if not self._opens:
+            moved()
+        else:
+            if _origins is not None:
                 self._opening = _origins.opened(self._scope)
-            else:
-                _origins.moved()
+            number(self._scope)
         if self._workflow is not None:  # the first step: a generator that nobody iterates has no span
             if _observer is not None:
                 self._span = _observer(self._workflow, self._scope.attribution)
@@ -433,8 +454,8 @@ class _Run:
             if _origins is not None:
                 _origins.closed(self._opening)
             self._opening = None
-        elif _origins is not None:
-            _origins.moved()
+        else:
+            moved()
 
     def end(self, error: BaseException | None = None) -> None:
         if self._span is not None:

@@ -269,6 +269,93 @@ def test_one_that_is_handed_on_while_its_scope_is_open(
     asyncio.run(main())
 
 
+async def nothing_else() -> None:
+    """Nobody else opens a scope meanwhile."""
+
+
+async def others() -> None:
+    while True:
+        with attribkit.attributed(tenant_id="initech"):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("beside", [nothing_else, others])
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("start", [lambda job: job, asyncio.create_task])
+@pytest.mark.parametrize("taker", ["globex", None])
+@pytest.mark.parametrize("work", [ask, lambda steps: first(answers(), steps)])
+def test_one_that_is_started_in_a_scope_that_was_open_all_the_time(
+    on: Any, work: Any, taker: str | None, start: Any, steps: int, beside: Any
+) -> None:
+    """Neither the maker's scope nor the taker's opens or closes between making and starting it."""
+    handed: list[Any] = []
+
+    async def main() -> None:
+        ready, done, opened = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def make() -> None:
+            await opened.wait()
+            with attribkit.attributed(tenant_id="acme"):
+                await asyncio.sleep(0)
+                handed.append(work(steps))
+                ready.set()
+                await done.wait()
+
+        async def take() -> None:
+            with attribkit.attributed(tenant_id=taker):
+                opened.set()
+                await ready.wait()
+                assert await start(handed.pop()) == "acme"
+                assert tenant() == taker
+            done.set()
+
+        noise = asyncio.create_task(beside())
+        await asyncio.wait_for(asyncio.gather(take(), make()), 10)
+        noise.cancel()
+
+    asyncio.run(main())
+
+
+async def first(items: AsyncIterator[Any], steps: int) -> Any:
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    found = [item async for item in items]
+    assert len(set(found)) == 1
+    return found[0]
+
+
+def test_a_body_in_its_own_scope_may_put_others_in_force(on: Any) -> None:
+    """That it was made in the first scope takes nothing from those that are opened or restored later."""
+    with attribkit.attributed(tenant_id="umbrella"):
+        captured = context.scope()
+
+    async def body() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+            assert await ask() == "acme"
+            with attribkit.attributed(tenant_id="globex"):
+                await asyncio.sleep(0)
+                assert tenant() == "globex"
+                assert await ask() == "globex"
+            with context.restored(captured):
+                await asyncio.sleep(0)
+                assert tenant() == "umbrella"
+                assert await ask() == "umbrella"
+            assert tenant() == "acme"
+            with attribkit.attributed(user_id="ada"):
+                await asyncio.sleep(0)
+                assert context.in_force().attribution.user_id == "ada"
+
+    async def main() -> None:
+        noise = asyncio.create_task(others())
+        with attribkit.attributed(tenant_id="acme"):
+            await body()
+        noise.cancel()
+
+    asyncio.run(main())
+
+
 def test_other_listeners_to_garbage_collections(on: Any) -> None:
     """Another's callback that is added later comes before ours, so that nothing is made unseen in between."""
     made_late: list[Any] = []

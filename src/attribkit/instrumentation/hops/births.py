@@ -12,13 +12,14 @@ from __future__ import annotations
 import dis
 import functools
 import gc
+import operator
 import sys
 import threading
 import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import chain, compress
+from itertools import chain, compress, takewhile
 from typing import Any, Literal, NamedTuple
 
 from attribkit import faults
@@ -52,9 +53,11 @@ class Mark(NamedTuple):
 class _Look:
     """Stands among the youngest objects where they were looked at last."""
 
-    __slots__ = ("state",)
+    __slots__ = ("edge", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, edge: list[None]) -> None:
+        self.edge = edge
+        """The object before it: who comes from the youngest one and meets this has met all that are new."""
         self.state: State | None = None
         """What was in force there."""
 
@@ -107,8 +110,14 @@ def _is_half_made(work: Any) -> bool:
     return _HALF_MADE and frame_of(work) is None
 
 
-def _objects(generation: int) -> Iterable[Any]:
-    """Yield the work and the marks of a generation of objects, in order of birth.
+def _new(look: _Look) -> Iterable[list[Any]]:
+    """Yield the youngest objects, the latest first, as far back as they were looked at."""
+    back = functools.partial(takewhile, functools.partial(operator.is_not, look.edge))
+    return map(list, map(back, map(reversed, map(gc.get_objects, (0,)))))
+
+
+def _work(lists: Iterable[list[Any]]) -> Iterable[Any]:
+    """Yield the work and the marks of lists of objects.
 
     None of the others may be held from one bytecode to the next: a tuple that another thread is making could not be
     finished (https://github.com/python/cpython/issues/59313). So all of it happens within one call of C, whoever draws
@@ -117,19 +126,19 @@ def _objects(generation: int) -> Iterable[Any]:
     return chain.from_iterable(
         map(
             compress,
-            map(_held.setdefault, _KEY, map(gc.get_objects, (generation,))),
+            map(_held.setdefault, _KEY, lists),
             map(_wanted, map(_types, map(_held.pop, _KEY))),
         )
     )
 
 
-def _find(generation: int) -> list[Any]:
-    """Return what `_objects` yields. No garbage collection, which would run Python, comes between."""
+def _find(lists: Iterable[list[Any]]) -> list[Any]:
+    """Return what `_work` yields. No garbage collection, which would run Python, comes between."""
     if _HALF_MADE and gc.isenabled():
         most = gc.get_threshold()[0]
         if most and most - gc.get_count()[0] < _ROOM:
             gc.collect(0)
-    return list(_objects(generation))
+    return list(_work(lists))
 
 
 class Births:
@@ -144,13 +153,13 @@ class Births:
         """Marks that a look may need: one that is gone marks nothing."""
         self._dropped = 0
         """How many of those were dropped so far."""
-        self._look = _Look()
+        self._look = _Look([])
         """What was made before it has been looked at."""
         self._state: State = {}
         """What was in force when the oldest of the youngest objects was made."""
         self._listed: deque[list[Any]] = deque()
-        """What each garbage collection has moved that nobody has dated yet: first what was in force at its end. An
-        empty one is about to be filled."""
+        """What each garbage collection has moved that nobody has dated yet, the latest first, after what was in force
+        at its end. An empty one is about to be filled."""
         self._under_way: list[Any] | None = None
         self._passed: tuple[int, State] | None = None
         """The oldest generation into which work has gone without a list, and what was in force."""
@@ -213,10 +222,10 @@ class Births:
         """
         self._busy = True
         try:
-            passed, look = self._dropped + len(self._kept), _Look()
+            passed, look = self._dropped + len(self._kept), _Look([])
             while True:
                 self._date_listed()
-                young = _find(0)
+                young = _find(_new(self._look))
                 if not (self._listed and self._listed[0]):
                     break  # no garbage collection has come between
             found: list[tuple[State | Mark | None, Any]] = []
@@ -224,13 +233,13 @@ class Births:
                 (oldest, state), self._passed = self._passed, None
                 self._deferrals -= 1
                 for generation in range(1, oldest + 1):
-                    found += self._dated(_find(generation), state)
+                    found += self._dated(_find(map(gc.get_objects, (generation,))), state)
             for _ in range(len(self._noted)):
                 made, ref = self._noted.popleft()
                 work = ref()
                 if work is not None:
                     found.append((made, work))
-            found += self._dated(young, self._state, look)
+            found += self._dated(young[::-1], self._state, look)
             self._look = look
             while self._dropped < passed:
                 self._drop()
@@ -245,7 +254,7 @@ class Births:
     def skip(self) -> None:
         """Never return what was made before this moment, in which no thread has a number."""
         with self.asking:
-            look = _Look()
+            look = _Look([])
             look.state = {}
             self._look = look
 
@@ -288,7 +297,7 @@ class Births:
                 self._passed = max(into, passed[0]), passed[1]
             found: Iterable[Any] = ()
             if watch == "work" or (watch == "later" and self._deferrals <= 0):
-                found = _objects(0)
+                found = _work(_new(self._look))
             elif watch == "later" and passed is None:
                 self._passed = into, dict(self._now)
             moving: list[Any] = []
@@ -323,7 +332,7 @@ class Births:
         """Note the work that garbage collections have moved."""
         while self._listed and self._listed[0]:
             moved = self._listed.popleft()
-            self._noted.extend([(made, weakref.ref(work)) for made, work in self._dated(moved[1:], self._state)])
+            self._noted.extend([(made, weakref.ref(work)) for made, work in self._dated(moved[:0:-1], self._state)])
             self._state = moved[0]
             gone = {id(each) for each in moved if type(each) is Mark}
             while self._kept and id(self._kept[0]) in gone:

@@ -2,18 +2,22 @@
 
 Neither kind of object has a context of its own: a task copies the context of whoever creates the task, and a body that
 is awaited or iterated runs in its consumer's. So a coroutine that was made in tenant A's scope and is gathered after it
-runs for nobody, and gathered under tenant B runs for B. Here such an object is found when a scope opens or closes, and
-before a task is created of it, and its body runs in the scope in which it was made, wherever it is started.
+runs for nobody, and gathered under tenant B runs for B. Here such an object is found when a scope opens or closes,
+before a task is created of it, and when somebody asks in whose scope it runs; and its body runs in the scope in which
+it was made, wherever it is started.
 
 Finding it has to be certain. While a scope is in force in a thread, the interpreter records there where coroutines are
 made (`sys.set_coroutine_origin_tracking_depth`), and the number of frames recorded is the thread's own, so that the
 origin says in which thread. A mark among the youngest objects, put there whenever another scope comes in force in that
 thread, says in which scope: where one is opened or closed, and where a loop goes on with the step of another task.
 
+One that is found when it has been started may have opened scopes in its own body. It has not opened one that was open
+before it was made, nor made that none is in force. So only there is its own scope put into force.
+
 What cannot be told is *unsure*: made in a thread that has no number, by a loop that is not asyncio's own and whose
 steps are not seen, or, for an async generator, while another thread may have made it. It runs in the scope in which it
-is started if that one was already open when the object was made, and without a tenant, reported with the line to mend,
-if it is a later one.
+is started if that one was already open when the object was made (and in force in one of the threads, where that is
+known), and otherwise without a tenant, reported with the line to mend.
 """
 
 from __future__ import annotations
@@ -60,7 +64,7 @@ _CONTEXT = context.__name__
 class _Thread:
     """One thread in which scopes have been open."""
 
-    __slots__ = ("blind", "first", "free", "mixed", "number", "opened", "scope", "step", "unseen")
+    __slots__ = ("blind", "first", "free", "looked", "mixed", "number", "opened", "scope", "step", "unseen")
 
     def __init__(self, free: list[int]) -> None:
         self.free = free
@@ -69,6 +73,8 @@ class _Thread:
         """The tenant of the first scope in which it went on after it looked at what was made."""
         self.mixed = False
         """True if it has been in another's since."""
+        self.looked = False
+        """True if it looked at what was made when it asked last in which scope it was."""
         self.scope: Scope = EMPTY
         """The one that it was seen in last."""
         self.step = 0
@@ -142,19 +148,33 @@ _AWAKE = Scope(EMPTY.attribution)
 """What a thread was not seen in yet."""
 
 
+_Said = Scope | frozenset[int] | None
+"""In which scope an object was made. A set: in one of these numbers, or in none. None: it is not known."""
+
+
 class _Made:
     """An object that was made in a scope and is started in another, or may be."""
 
-    __slots__ = ("frame", "kept", "line", "recorded", "scope", "work")
+    __slots__ = ("among", "begun", "frame", "kept", "line", "recorded", "scope", "work")
 
     def __init__(
-        self, work: Any, frame: types.FrameType, scope: Scope | None, recorded: int, gone: Callable[[_Made], None]
+        self,
+        work: Any,
+        frame: types.FrameType,
+        said: _Said,
+        recorded: int,
+        gone: Callable[[_Made], None],
+        begun: bool = False,
     ) -> None:
         self.frame = id(frame)
         self.scope: Scope | None = None
         """Its own, where that is sure."""
         self.recorded = recorded
-        """`context.opened_so_far()` before it was made, where it may be the work of a scope that was open then."""
+        """`context.opened_so_far()` before it was made: scopes of these numbers were not opened in its own body."""
+        self.among = said if isinstance(said, frozenset) else None
+        """The numbers of the scopes of which one made it, if a scope did; None where they are not known."""
+        self.begun = begun
+        """True if it was found when it had been started: its body may have opened scopes before that."""
         self.kept = False
         """True for the root of a task that was created with a context of its creator's choice."""
         origin = getattr(work, "cr_origin", None)
@@ -162,8 +182,8 @@ class _Made:
         """Where it was made, if that was recorded."""
 
         self.work = weakref.ref(work, lambda _: gone(self))
-        if scope is not None:
-            self.belongs(scope)
+        if isinstance(said, Scope):
+            self.belongs(said)
 
     def belongs(self, scope: Scope) -> None:
         """It was made in `scope` for sure."""
@@ -194,11 +214,13 @@ class Coroutines:
         self._numberless = 0
         """How many of those in a thread without a number, which may be told from all others that has one."""
         self._opened_at_look = 0
-        """`context.opened_so_far()` then; without the scope that was about to open."""
+        """`context.opened_so_far()` then, with the scope that was about to open."""
         self._alone: int | None = None
         """The only thread that has a number, if it has been in one scope ever since, by its identity."""
         self._resting: _Thread | None = None
         """The thread in which nothing is recorded as there is but the one scope around its loop."""
+        self._others: Literal["", "threads", "loops"] | None = None
+        """What `_others` has said in the look under way."""
         self._rested = False
         """True if one was resting when what has not been looked at was made."""
         self._births = Births(self._watched)
@@ -210,7 +232,7 @@ class Coroutines:
     def start(self) -> None:
         """Begin to watch scopes."""
         self._births.start()
-        context.remember_origins(self, self.made)
+        context.remember_origins(self)
 
     def stop(self) -> None:
         """End it. What is under way runs on in the context of its consumer."""
@@ -230,15 +252,15 @@ class Coroutines:
 
     # -- scopes come in force --------------------------------------------------------------------------------------
 
-    def opened(self, scope: Scope) -> _Opening | None:
+    def opened(self, scope: Scope, at_once: bool = False) -> _Opening | None:
         """Have the thread record the coroutines that are made in the scope from here on."""
         try:
             frame = _generator_body(sys._getframe(1))
             with self._births.asking:
                 if frame is None:
-                    return self._open(scope)
+                    return self._open(scope, at_once)
                 scope.origin = body = _Body(frame, scope, self.made.get(id(frame)))
-                opening = self._open(scope)
+                opening = self._open(scope, at_once)
                 opening.body = self.made[body.frame] = body
             self._asked()
             return opening
@@ -246,7 +268,7 @@ class Coroutines:
             faults.note("coroutines.opened", error)
             return None
 
-    def _open(self, scope: Scope) -> _Opening:
+    def _open(self, scope: Scope, at_once: bool) -> _Opening:
         thread = self.thread()
         if not self._asked_once:  # the first tasks may be created with contexts of their own
             self._asked_once = True
@@ -254,8 +276,10 @@ class Coroutines:
         alone = len(self._free) == len(_DEPTHS) and not self._blind
         if alone:
             self._births.skip()  # whatever there is was made in no scope
-        else:
-            self._look(thread, opens=True)
+        elif not (at_once and thread.looked):
+            self._look(thread)
+        context.number(scope)
+        self._opened_at_look = context.opened_so_far()
         opening = _Opening(thread)
         thread.opened += 1
         unseen = self._unseen()
@@ -403,11 +427,14 @@ class Coroutines:
                     number, thread.number = thread.number, 0
                     heappush(self._free, number)
             return True
-        if (
-            scope.operation is not None and not opens
-        ):  # a client makes a hundred coroutines a call, and none is an app's
+        if scope.operation is not None and not opens:
+            # A client makes a hundred coroutines a call, and none is an app's. An async generator may be.
             if thread.number:
                 _set_depth(0)
+                latest = self._births.latest(thread.number)
+                if latest is None or latest.what.scope.since != scope.since:
+                    within = Scope(scope.attribution, scope.hop, None, scope.origin, scope.since)
+                    self._births.mark(thread.number, _Since(within, thread.step))
             return True
         if not thread.number:
             thread.number = self._number()
@@ -434,7 +461,11 @@ class Coroutines:
     def mixed(self) -> bool:
         """Return whether this thread may start what was made in another scope, or in another thread."""
         thread = self._here.own
-        return self._numberless > 0 or len(self._free) < len(_DEPTHS) - 1 or (thread is not None and thread.mixed)
+        if thread is None or not thread.number:
+            return self._numberless > 0 or len(self._free) < len(_DEPTHS)
+        if thread.mixed or thread.scope is EMPTY:
+            return True
+        return self._numberless > 0 or len(self._free) < len(_DEPTHS) - 1
 
     def _asked(self) -> None:
         self.idle = 0
@@ -468,18 +499,17 @@ class Coroutines:
             return "later"  # a whole program runs in it: much is made, and hardly anything is left at the end
         return "work" if self._blind or len(self._free) < len(_DEPTHS) else "nothing"
 
-    def _look(self, thread: _Thread, *, opens: bool = False) -> None:
+    def _look(self, thread: _Thread) -> None:
         """Say to which scope each object belongs that was made and not started, as far as it can be told."""
         with self._births.asking:
             while self._dead:
                 self._gone(self._dead.popleft())
-            before, self._opened_at_look = self._opened_at_look, context.opened_so_far() - opens
+            before, self._opened_at_look = self._opened_at_look, context.opened_so_far()
             thread.first, thread.mixed = _tenant(thread.scope), False
-            inside = self._innermost(sys._getframe(1)) if self.made else None
             driven: set[int] = set()
             found: list[tuple[State | Mark | None, Any, types.FrameType]] = []
             for mark, work in self._births.taken():
-                frame = unstarted(work)
+                frame = frame_of(work)
                 if frame is None:
                     continue
                 if id(frame.f_code) in context.DRIVES:  # what it drives is no candidate; it is one without a scope
@@ -487,6 +517,8 @@ class Coroutines:
                     if context.has_scope(frame.f_locals.get("run")):
                         continue
                 found.append((mark, work, frame))
+            self._others = None
+            inside = self._inside() if found and self.made else None
             for mark, work, frame in found:
                 if id(work) not in driven:
                     self._judge(mark, work, frame, thread, inside, before)
@@ -513,38 +545,42 @@ class Coroutines:
         opened_before: int,
     ) -> None:
         """Remember where an object was made, unless no scope was in force there. `inside`: the body that looks."""
-        recorded = 0
-        scope: Scope | None
+        recorded, begun = opened_before, unstarted(work) is None
+        said: _Said
         if type(work) is types.CoroutineType:
             frames = frames_recorded(work)
             if frames not in _OURS:
                 if not (self._blind or self._rested):
                     return  # made in no scope of ours
-                scope = None
+                said, recorded = None, 0
                 if not self._numberless:
                     recorded = self._opened_at_look if self._rested else opened_before
             elif frames > 1 and (work.cr_origin or (("", 0, ""),))[-1][2] in _BOTTOMS:
-                scope = None  # the stack was not as high as the thread's number
+                said, recorded = None, 0  # the stack was not as high as the thread's number
             else:
-                scope = self._said(mark.get(frames) if isinstance(mark, dict) else mark, thread, inside)
+                said = self._said(mark.get(frames) if isinstance(mark, dict) else mark, thread, inside)
         else:
-            scope, recorded = self._said_of_generator(mark, thread, inside), opened_before
-        if scope is EMPTY:
+            said = self._said_of_generator(mark, thread, inside)
+        if said is EMPTY:
             return
-        if type(scope) is not Scope and scope is not None:
+        if isinstance(said, Scope) and type(said) is not Scope:
             origin = getattr(work, "cr_origin", None)
-            scope = scope.of_work(origin[0] if origin else None) or _STARTERS
-        if scope is _STARTERS:
-            scope, recorded = None, self._opened_at_look
+            said = said.of_work(origin[0] if origin else None) or _STARTERS
+        if said is _STARTERS:
+            said, recorded = None, self._opened_at_look
         known = self._known(frame)
         if known is None:
-            self.made[id(frame)] = _Made(work, frame, scope, recorded, self._gone)
-            self._asked()
-        elif isinstance(known[0], _Made) and known[0].scope is None and scope is not None:
-            known[0].belongs(scope)
+            if not (begun and said is None):
+                self._remember(_Made(work, frame, said, recorded, self._gone, begun))
+        elif isinstance(known[0], _Made) and known[0].scope is None and isinstance(said, Scope) and not begun:
+            known[0].belongs(said)
 
-    def _said(self, mark: Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None) -> Scope | None:
-        """Return the scope for which a mark stands, as the running thread may read it; None where it is not sure."""
+    def _remember(self, made: _Made) -> None:
+        self.made[made.frame] = made
+        self._asked()
+
+    def _said(self, mark: Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None) -> _Said:
+        """Return what a mark stands for, as the running thread may read it."""
         if mark is None:
             return None
         since: _Since = mark.what
@@ -558,28 +594,39 @@ class Coroutines:
 
     def _said_of_generator(
         self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
-    ) -> Scope | None:
-        """Return the scope in which an async generator was made. It does not say in which thread."""
-        others = _others()
-        if others == "loops" or not isinstance(state, dict):
+    ) -> _Said:
+        """Return in which scope an async generator was made. It does not say in which thread."""
+        if not isinstance(state, dict):
             return None
+        if self._others is None:
+            self._others = _others()
+        mark = state.get(thread.number)
+        if self._others == "loops" or (self._others and (mark is None or mark.what.step != thread.step)):
+            return None if self._blind else _numbers(state)
         if not thread.number:
             return None if state or self._blind else EMPTY
         if self._rested:
             return _STARTERS
-        mark = state.get(thread.number)
-        if mark is None or (others and mark.what.step != thread.step):
-            return None
         return self._said(mark, thread, inside)
 
     # -- using -----------------------------------------------------------------------------------------------------
 
-    def _innermost(self, frame: types.FrameType | None) -> tuple[_Made | _Body, Any] | None:
+    def _inside(self) -> tuple[_Made | _Body, Any] | None:
+        """Return the innermost object on the stack whose body is another scope's."""
+        return self._innermost(sys._getframe(1), context.scope(), ours=True)
+
+    def _innermost(
+        self, frame: types.FrameType | None, here: Scope, *, ours: bool = False
+    ) -> tuple[_Made | _Body, Any] | None:
+        """Return the innermost object on the stack that was made elsewhere, where `here` is in force.
+
+        `ours`: look on behind those that were made in that very scope.
+        """
         made, stops = self.made, self._stops
         while frame is not None:
             if id(frame) in made:
                 known = self._known(frame)
-                if known is not None:
+                if known is not None and not _is_own(known[0], here) and not (ours and _is_of(known[0], here)):
                     driver = frame.f_back  # it may have been given a scope of its own since
                     return None if driver is not None and id(driver.f_code) in context.DRIVES else known
             frame = frame.f_back
@@ -597,10 +644,20 @@ class Coroutines:
 
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
-        return self._resolved(sys._getframe(1), here)
+        thread = self.thread()
+        thread.looked = self._may_run_others()
+        if thread.looked:
+            self._look(thread)
+        return self._resolved(sys._getframe(1), here) if self.made else here
+
+    def _may_run_others(self) -> bool:
+        """Return whether what was made since the last look may be under way in a task of another scope."""
+        if len(self._free) == len(_DEPTHS) and not self._blind:
+            return False
+        return _running_loop() is not None and self.mixed()
 
     def _resolved(self, frame: types.FrameType | None, here: Scope) -> Scope:
-        innermost = self._innermost(frame)
+        innermost = self._innermost(frame, here)
         if innermost is None:
             return here
         found, work = innermost
@@ -621,7 +678,7 @@ class Coroutines:
                 return _in_body(here, found)
             return Scope(scope.attribution, "carried", here.operation, found, scope.since)
         tenant = here.attribution.tenant_id
-        if tenant is not None and here.since <= found.recorded:
+        if tenant is not None and here.since <= found.recorded and (found.among is None or here.since in found.among):
             return _in_body(here, found)
         if tenant is not None or found.line:  # otherwise it was made in no scope at all, perhaps
             self._report(found)
@@ -631,7 +688,7 @@ class Coroutines:
 
     def placed(self, scope: Scope) -> Scope:
         """Return `scope` as one that is opened in the body of the innermost foreign object on the stack."""
-        innermost = self._innermost(sys._getframe(1))
+        innermost = self._innermost(sys._getframe(1), context.scope()) if self.made else None
         if innermost is None or scope.origin is innermost[0]:
             return scope
         return Scope(scope.attribution, scope.hop, scope.operation, innermost[0], scope.since)
@@ -674,13 +731,16 @@ class Coroutines:
         frame = None
         if type(work) is types.CoroutineType:
             frame, thread, number = work.cr_frame, self.thread(), frames_recorded(work)
-            if (thread.mixed or number != thread.number) if number in _OURS else self._numberless:
+            if number in _OURS:
+                if thread.mixed or number != thread.number or context.scope() is EMPTY:
+                    self._look(thread)
+            elif self._numberless:
                 self._look(thread)
         found = self.made.get(id(frame)) if frame is not None else None
         if not isinstance(found, _Made) or found.work() is not work:
             found = None
         here = context.scope()
-        there = self.resolved(here)
+        there = self._resolved(sys._getframe(1), here) if self.made else here
         if chosen is not None:
             if found is not None:
                 found.kept = True
@@ -688,11 +748,10 @@ class Coroutines:
                 self._keep(work, frame, there)
             return wrapped(*args, **kwargs)
         if found is not None:
-            if found.scope is None:
-                found.kept = True
-            else:
-                there = here if found.scope.attribution == here.attribution else self._of(found, here)
-                self.made.pop(found.frame, None)
+            there = self._of(found, there if found.scope is None else here)
+            if there.attribution == here.attribution:
+                there = here
+            self.made.pop(found.frame, None)
         if there is here:
             return wrapped(*args, **kwargs)
         own = copy_context()
@@ -702,9 +761,9 @@ class Coroutines:
     def _keep(self, work: Any, frame: types.FrameType, scope: Scope) -> None:
         """Have a task that is created with a context of its own, in which no scope is, run in its creator's."""
         with self._births.asking:
-            made = self.made[id(frame)] = _Made(work, frame, scope, 0, self._gone)
-        made.kept = True
-        self._asked()
+            made = _Made(work, frame, scope, 0, self._gone)
+            made.kept = True
+            self._remember(made)
 
     def run_in_thread(
         self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -715,6 +774,21 @@ class Coroutines:
         here = context.scope()
         there = self.resolved(here)
         return wrapped(*args, **kwargs) if there is here else context.bound(wrapped(*args, **kwargs), there)
+
+
+def _is_own(found: _Made | _Body, here: Scope) -> bool:
+    """Return whether an object that had been started when it was found may have opened the scope in force itself.
+
+    It has not where another tenant's was open before the object was made, nor where none is.
+    """
+    if type(found) is not _Made or not found.begun or here is EMPTY:
+        return False
+    if type(here) is not Scope or not here.opened or here.since > found.recorded:
+        return True
+    scope = found.scope
+    if scope is None:
+        return found.among is None or here.since in found.among
+    return here.since == scope.since or here.attribution.tenant_id == scope.attribution.tenant_id
 
 
 def _in_body(here: Scope, found: _Made) -> Scope:
@@ -764,6 +838,22 @@ def _is_same(one: Scope, other: Scope) -> bool:
         return True
     plain = type(one) is Scope and type(other) is Scope  # what a queue's consumer has depends on where it is asked
     return plain and one.origin is other.origin and one.attribution == other.attribution
+
+
+def _is_of(found: _Made | _Body, here: Scope) -> bool:
+    return type(found) is _Made and found.scope is not None and found.scope.since == here.since
+
+
+def _numbers(state: State) -> frozenset[int] | None:
+    """Return the numbers of the scopes that were in force in each thread, None where not all of them are certain."""
+    sinces = [None if mark is None else mark.what for mark in state.values()]
+    if any(each is None or each.task is not None or not _is_certain(each.scope) for each in sinces):
+        return None
+    return frozenset(each.scope.since for each in sinces if each is not None)
+
+
+def _is_certain(scope: Scope) -> bool:
+    return type(scope) is Scope and scope is not _STARTERS
 
 
 def _tenant(scope: Scope) -> object:

@@ -31,7 +31,7 @@ import types
 import weakref
 from asyncio import events
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
 from typing import Any, Literal
@@ -74,7 +74,7 @@ class _Thread:
         self.mixed = False
         """True if it has been in another's since."""
         self.looked = False
-        """True if it looked at what was made when it asked last in which scope it was."""
+        """True if it looked at what was made when it asked last, in a loop, in which scope it was."""
         self.scope: Scope = EMPTY
         """The one that it was seen in last."""
         self.step = 0
@@ -276,7 +276,7 @@ class Coroutines:
         alone = len(self._free) == len(_DEPTHS) and not self._blind
         if alone:
             self._births.skip()  # whatever there is was made in no scope
-        elif not (at_once and thread.looked):
+        elif not (at_once and thread.looked and _running_loop() is not None):
             self._look(thread)
         context.number(scope)
         self._opened_at_look = context.opened_so_far()
@@ -570,7 +570,7 @@ class Coroutines:
             said, recorded = None, self._opened_at_look
         known = self._known(frame)
         if known is None:
-            if not (begun and said is None):
+            if not (begun and (said is None or _is_under_way(work, frame, said))):
                 self._remember(_Made(work, frame, said, recorded, self._gone, begun))
         elif isinstance(known[0], _Made) and known[0].scope is None and isinstance(said, Scope) and not begun:
             known[0].belongs(said)
@@ -644,17 +644,16 @@ class Coroutines:
 
     def resolved(self, here: Scope) -> Scope:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
-        thread = self.thread()
-        thread.looked = self._may_run_others()
-        if thread.looked:
-            self._look(thread)
+        if _running_loop() is not None:
+            thread = self.thread()
+            thread.looked = self._may_run_others()
+            if thread.looked:
+                self._look(thread)
         return self._resolved(sys._getframe(1), here) if self.made else here
 
     def _may_run_others(self) -> bool:
         """Return whether what was made since the last look may be under way in a task of another scope."""
-        if len(self._free) == len(_DEPTHS) and not self._blind:
-            return False
-        return _running_loop() is not None and self.mixed()
+        return (len(self._free) < len(_DEPTHS) or self._blind > 0) and self.mixed()
 
     def _resolved(self, frame: types.FrameType | None, here: Scope) -> Scope:
         innermost = self._innermost(frame, here)
@@ -842,6 +841,21 @@ def _is_same(one: Scope, other: Scope) -> bool:
 
 def _is_of(found: _Made | _Body, here: Scope) -> bool:
     return type(found) is _Made and found.scope is not None and found.scope.since == here.since
+
+
+def _is_under_way(work: Any, frame: types.FrameType, said: _Said) -> bool:
+    """Return whether the body of a coroutine runs here, in the very scope in which it was made: so it does to its end,
+    as whoever awaits it stays the same."""
+    if type(work) is not types.CoroutineType or not work.cr_running or not isinstance(said, Scope):
+        return False
+    return said.since == context.scope().since and any(each is frame for each in _stack())
+
+
+def _stack() -> Iterator[types.FrameType]:
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def _numbers(state: State) -> frozenset[int] | None:

@@ -150,6 +150,8 @@ _AWAKE = Scope(EMPTY.attribution)
 
 _Said = Scope | frozenset[int] | None
 """In which scope an object was made. A set: in one of these numbers, or in none. None: it is not known."""
+_NOBODY: frozenset[int] = frozenset()
+"""For work of a thread without a number."""
 
 
 class _Made:
@@ -552,11 +554,12 @@ class Coroutines:
             if frames not in _OURS:
                 if not (self._blind or self._rested):
                     return  # made in no scope of ours
-                said, recorded = None, 0
-                if not self._numberless:
-                    recorded = self._opened_at_look if self._rested else opened_before
+                if self._numberless:
+                    said = _NOBODY
+                else:
+                    said, recorded = None, self._opened_at_look if self._rested else opened_before
             elif frames > 1 and (work.cr_origin or (("", 0, ""),))[-1][2] in _BOTTOMS:
-                said, recorded = None, 0  # the stack was not as high as the thread's number
+                said = _NOBODY  # the stack was not as high as the thread's number
             else:
                 said = self._said(mark.get(frames) if isinstance(mark, dict) else mark, thread, inside)
         else:

@@ -68,7 +68,7 @@ class LedgerSink:
     """Takes finished calls for the ledger at `url`. One for each process; safe for threads, forks and signals.
 
     `finished` appends one line to this process's spool file with one write: when it returns, the call survives the
-    death of the process (not of the machine: nothing is fsynced). A thread moves lines into the ledger, every five
+    death of the process (not of the machine: nothing is fsynced). A thread moves lines into the ledger, every fifteen
     seconds or 1,000 calls; it sleeps while no calls come. Files, the thread and database connections are made
     with the first call. Nothing here raises for a full, locked or missing disk: it is counted (`stats`) and logged
     once. Raises ConfigurationError for a URL that names no store.
@@ -262,7 +262,6 @@ class LedgerSink:
 
     def _run(self, stop: threading.Event) -> None:
         worked_at = time.monotonic()
-        self._get_ready()
         while True:
             asleep = self._asleep
             woken = self._wake.wait(_ORPHANS_EVERY if asleep else PERIOD)
@@ -270,7 +269,6 @@ class LedgerSink:
             if stop.is_set():
                 break
             if asleep and woken:
-                self._get_ready()
                 continue  # let a period's rows come together first
             with self._moving:
                 before = self._written
@@ -281,17 +279,6 @@ class LedgerSink:
                     self._close_store()
         with self._moving:
             self._close_store()
-
-    def _get_ready(self) -> None:
-        """Open the store beside the first call rather than in the middle of later ones. A store that does not open is
-        told about when rows are moved."""
-        with self._moving:
-            try:
-                self._opened_store()
-            except LedgerError:
-                pass
-            except Exception as error:
-                faults.note("ledger.writer", error)
 
     def _fall_asleep(self) -> bool:
         """Start a new file for the next call, and agree that it wakes this thread; False when one has just come."""

@@ -333,8 +333,11 @@ class Births:
         while self._listed and self._listed[0]:
             moved = self._listed.popleft()
             self._noted.extend([(made, weakref.ref(work)) for made, work in self._dated(moved[:0:-1], self._state)])
-            self._state = moved[0]
-            gone = {id(each) for each in moved if type(each) is Mark}
+            self._state, marks = moved[0], [each for each in moved if type(each) is Mark]
+            for mark in marks:
+                if self._state.get(mark.number, mark) is None:  # it was made, and not yet known to be in force
+                    self._state[mark.number] = mark
+            gone = set(map(id, marks))
             while self._kept and id(self._kept[0]) in gone:
                 self._drop()
 

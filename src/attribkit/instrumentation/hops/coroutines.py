@@ -585,15 +585,20 @@ class Coroutines:
     def _said(self, mark: Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None) -> _Said:
         """Return what a mark stands for, as the running thread may read it."""
         if mark is None:
-            return None
+            return _NOBODY
         since: _Since = mark.what
         if since.task is not None and (mark.number != thread.number or since.task is not self._unseen()):
             return None
         scope = since.scope
         if inside is None or scope.origin is inside[0]:
             return scope
+        if mark is not self._births.latest(thread.number):
+            return scope
         # The body of an object that was made elsewhere is under way, and may have made this one.
-        return _STARTERS if mark is self._births.latest(thread.number) else scope
+        if not _is_certain(scope):
+            return _STARTERS
+        made = inside[0].scope
+        return frozenset((scope.since,) if made is None else (scope.since, made.since))
 
     def _said_of_generator(
         self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
@@ -863,10 +868,10 @@ def _stack() -> Iterator[types.FrameType]:
 
 def _numbers(state: State) -> frozenset[int] | None:
     """Return the numbers of the scopes that were in force in each thread, None where not all of them are certain."""
-    sinces = [None if mark is None else mark.what for mark in state.values()]
-    if any(each is None or each.task is not None or not _is_certain(each.scope) for each in sinces):
+    sinces: list[_Since] = [mark.what for mark in state.values() if mark is not None]
+    if any(each.task is not None or not _is_certain(each.scope) for each in sinces):
         return None
-    return frozenset(each.scope.since for each in sinces if each is not None)
+    return frozenset(each.scope.since for each in sinces)
 
 
 def _is_certain(scope: Scope) -> bool:

@@ -1,7 +1,5 @@
 """A model call: as it is about to leave (LLMCall), and what happened (CallRecord)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple

@@ -1,9 +1,7 @@
 """What a call cost, line by line, with where the price came from."""
 
-from __future__ import annotations
-
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 __all__ = ["Cost", "CostLine", "CostStatus"]
 
@@ -50,11 +48,11 @@ class Cost(NamedTuple):
         return (date.today() - date.fromisoformat(self.price_built)).days if self.price_built else None
 
     @classmethod
-    def unknown(cls, reason: str, *, price_version: str = "", stated_usd: Decimal | None = None) -> Cost:
+    def unknown(cls, reason: str, *, price_version: str = "", stated_usd: Decimal | None = None) -> Self:
         """Return an explicit "unpriced"."""
         return cls(None, "unpriced", (), price_version, reason, None, stated_usd)
 
     @classmethod
-    def free(cls, reason: str, *, price_version: str = "") -> Cost:
+    def free(cls, reason: str, *, price_version: str = "") -> Self:
         """Return an explicit zero."""
         return cls(Decimal(0), "free", (), price_version, reason, Decimal(0))

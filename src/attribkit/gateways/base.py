@@ -1,7 +1,5 @@
 """What a gateway dialect is: pure functions from facts to headers and body fields."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar, NamedTuple, Protocol

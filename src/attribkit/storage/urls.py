@@ -1,7 +1,5 @@
 """Database URLs: which store a URL names, with errors that say which would do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What a model call consumed, in meters that do not overlap."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -49,7 +47,7 @@ class Usage(NamedTuple):
     """The cost that the payload itself states (OpenRouter, Perplexity)."""
     estimated: str | None = None
     """How these numbers were estimated; None when the provider stated them."""
-    rounds: tuple[Usage, ...] = ()
+    rounds: tuple["Usage", ...] = ()
     """The parts of one reply that are priced apart: the server asked a model several times for it (Anthropic's
     compaction, advisor, fallback). Together they are `meters`; one with a `model` was made by another model."""
 

@@ -64,7 +64,7 @@ _CONTEXT = context.__name__
 class _Thread:
     """One thread in which scopes have been open."""
 
-    __slots__ = ("blind", "first", "free", "looked", "mixed", "number", "opened", "scope", "step", "unseen")
+    __slots__ = ("blind", "first", "free", "looked", "mixed", "number", "numbered", "opened", "scope", "step", "unseen")
 
     def __init__(self, free: list[int]) -> None:
         self.free = free
@@ -81,6 +81,8 @@ class _Thread:
         """Counts the steps of its loop."""
         self.number = 0
         """How many frames are recorded in it. 0: it has no number."""
+        self.numbered = 0
+        """`context.opened_so_far()` when it got that number."""
         self.opened = 0
         """How many scopes are open that were opened in it."""
         self.blind = 0
@@ -148,9 +150,9 @@ _AWAKE = Scope(EMPTY.attribution)
 """What a thread was not seen in yet."""
 
 
-_Said = Scope | frozenset[int] | None
-"""In which scope an object was made. A set: in one of these numbers, or in none. None: it is not known."""
-_NOBODY: frozenset[int] = frozenset()
+_Said = Scope | frozenset[int | str | None] | None
+"""In which scope an object was made. A set: in one of these (`_key`), or in none. None: it is not known."""
+_NOBODY: frozenset[int | str | None] = frozenset()
 """For work of a thread without a number."""
 
 
@@ -174,7 +176,7 @@ class _Made:
         self.recorded = recorded
         """`context.opened_so_far()` before it was made: scopes of these numbers were not opened in its own body."""
         self.among = said if isinstance(said, frozenset) else None
-        """The numbers of the scopes of which one made it, if a scope did; None where they are not known."""
+        """The scopes (`_key`) of which one made it, if a scope did; None where they are not known."""
         self.begun = begun
         """True if it was found when it had been started: its body may have opened scopes before that."""
         self.kept = False
@@ -213,6 +215,8 @@ class Coroutines:
         self._free = list(_DEPTHS)
         self._blind = 0
         """How many scopes are open in which nothing is recorded."""
+        self._blind_lately = False
+        """True if one was when what has not been looked at was made."""
         self._numberless = 0
         """How many of those in a thread without a number, which may be told from all others that has one."""
         self._opened_at_look = 0
@@ -309,6 +313,7 @@ class Coroutines:
         opening.blind = True
         opening.thread.blind += 1
         self._blind += 1
+        self._blind_lately = True
 
     def _stepped(self, thread: _Thread) -> None:
         """The step is over in which scopes were opened, and those that follow are not seen."""
@@ -434,12 +439,12 @@ class Coroutines:
             if thread.number:
                 _set_depth(0)
                 latest = self._births.latest(thread.number)
-                if latest is None or latest.what.scope.since != scope.since:
+                if latest is None or _key(latest.what.scope) != _key(scope):
                     within = Scope(scope.attribution, scope.hop, None, scope.origin, scope.since)
                     self._births.mark(thread.number, _Since(within, thread.step))
             return True
         if not thread.number:
-            thread.number = self._number()
+            thread.number, thread.numbered = self._number(), context.opened_so_far()
             if not thread.number:
                 return False
         latest = self._births.latest(thread.number)
@@ -524,7 +529,7 @@ class Coroutines:
             for mark, work, frame in found:
                 if id(work) not in driven:
                     self._judge(mark, work, frame, thread, inside, before)
-            self._rested = self._resting is not None
+            self._rested, self._blind_lately = self._resting is not None, self._blind > 0
 
     def _gone(self, made: _Made) -> None:
         """An object is no more. Its frame may be another's by now, which another thread may be about to remember."""
@@ -554,8 +559,10 @@ class Coroutines:
             if frames not in _OURS:
                 if not (self._blind or self._rested):
                     return  # made in no scope of ours
-                if self._numberless:
+                if self._numberless and not work.cr_origin:
                     said = _NOBODY
+                elif self._numberless:
+                    said, recorded = None, 0
                 else:
                     said, recorded = None, self._opened_at_look if self._rested else opened_before
             elif frames > 1 and (work.cr_origin or (("", 0, ""),))[-1][2] in _BOTTOMS:
@@ -598,7 +605,7 @@ class Coroutines:
         if not _is_certain(scope):
             return _STARTERS
         made = inside[0].scope
-        return frozenset((scope.since,) if made is None else (scope.since, made.since))
+        return frozenset((_key(scope),) if made is None else (_key(scope), _key(made)))
 
     def _said_of_generator(
         self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
@@ -610,7 +617,7 @@ class Coroutines:
             self._others = _others()
         mark = state.get(thread.number)
         if self._others == "loops" or (self._others and (mark is None or mark.what.step != thread.step)):
-            return None if self._blind else _numbers(state)
+            return None if self._blind_lately else _candidates(state)
         if not thread.number:
             return None if state or self._blind else EMPTY
         if self._rested:
@@ -634,13 +641,31 @@ class Coroutines:
         while frame is not None:
             if id(frame) in made:
                 known = self._known(frame)
-                if known is not None and not _is_own(known[0], here) and not (ours and _is_of(known[0], here)):
+                if known is not None and not self._is_own(known[0], here) and not (ours and _is_of(known[0], here)):
                     driver = frame.f_back  # it may have been given a scope of its own since
                     return None if driver is not None and id(driver.f_code) in context.DRIVES else known
             frame = frame.f_back
             if frame is None or id(frame.f_code) in stops:
                 return None
         return None
+
+    def _is_own(self, found: _Made | _Body, here: Scope) -> bool:
+        """Return whether an object that had been started when it was found may have opened the scope in force itself.
+
+        It has not where another tenant's was open before the object was made, nor where none is.
+        """
+        if type(found) is not _Made or not found.begun or here is EMPTY:
+            return False
+        if type(here) is not Scope or not here.opened or here.since > found.recorded:
+            return True
+        scope = found.scope
+        if scope is not None:
+            return here.since == scope.since or here.attribution.tenant_id == scope.attribution.tenant_id
+        if found.among is _NOBODY:
+            thread = self.thread()
+            if not thread.number or found.recorded <= thread.numbered:
+                return True  # what this thread made itself has no origin either
+        return _is_among(found, here)
 
     def _known(self, frame: types.FrameType) -> tuple[_Made | _Body, Any] | None:
         """Return what is known of the object whose frame it is. The frame of one that has ended may come again."""
@@ -685,7 +710,7 @@ class Coroutines:
                 return _in_body(here, found)
             return Scope(scope.attribution, "carried", here.operation, found, scope.since)
         tenant = here.attribution.tenant_id
-        if tenant is not None and here.since <= found.recorded and (found.among is None or here.since in found.among):
+        if tenant is not None and here.since <= found.recorded and _is_among(found, here):
             return _in_body(here, found)
         if tenant is not None or found.line:  # otherwise it was made in no scope at all, perhaps
             self._report(found)
@@ -783,21 +808,6 @@ class Coroutines:
         return wrapped(*args, **kwargs) if there is here else context.bound(wrapped(*args, **kwargs), there)
 
 
-def _is_own(found: _Made | _Body, here: Scope) -> bool:
-    """Return whether an object that had been started when it was found may have opened the scope in force itself.
-
-    It has not where another tenant's was open before the object was made, nor where none is.
-    """
-    if type(found) is not _Made or not found.begun or here is EMPTY:
-        return False
-    if type(here) is not Scope or not here.opened or here.since > found.recorded:
-        return True
-    scope = found.scope
-    if scope is None:
-        return found.among is None or here.since in found.among
-    return here.since == scope.since or here.attribution.tenant_id == scope.attribution.tenant_id
-
-
 def _in_body(here: Scope, found: _Made) -> Scope:
     """Return `here` as the scope of a body: a scope that is opened upon it is the body's own."""
     own = Scope(here.attribution, here.hop, here.operation, found, here.since)
@@ -848,7 +858,16 @@ def _is_same(one: Scope, other: Scope) -> bool:
 
 
 def _is_of(found: _Made | _Body, here: Scope) -> bool:
-    return type(found) is _Made and found.scope is not None and found.scope.since == here.since
+    return type(found) is _Made and found.scope is not None and _key(found.scope) == _key(here)
+
+
+def _key(scope: Scope) -> int | str | None:
+    """Return what tells a scope from those of others: its number, or its tenant where it came without one."""
+    return scope.since or scope.attribution.tenant_id
+
+
+def _is_among(found: _Made, here: Scope) -> bool:
+    return found.among is None or here.since in found.among or here.attribution.tenant_id in found.among
 
 
 def _is_under_way(work: Any, frame: types.FrameType, said: _Said) -> bool:
@@ -856,7 +875,7 @@ def _is_under_way(work: Any, frame: types.FrameType, said: _Said) -> bool:
     as whoever awaits it stays the same."""
     if type(work) is not types.CoroutineType or not work.cr_running or not isinstance(said, Scope):
         return False
-    return said.since == context.scope().since and any(each is frame for each in _stack())
+    return _key(said) == _key(context.scope()) and any(each is frame for each in _stack())
 
 
 def _stack() -> Iterator[types.FrameType]:
@@ -866,12 +885,12 @@ def _stack() -> Iterator[types.FrameType]:
         frame = frame.f_back
 
 
-def _numbers(state: State) -> frozenset[int] | None:
-    """Return the numbers of the scopes that were in force in each thread, None where not all of them are certain."""
+def _candidates(state: State) -> frozenset[int | str | None] | None:
+    """Return the scopes that were in force in each thread, None where not all of them are certain."""
     sinces: list[_Since] = [mark.what for mark in state.values() if mark is not None]
     if any(each.task is not None or not _is_certain(each.scope) for each in sinces):
         return None
-    return frozenset(each.scope.since for each in sinces)
+    return frozenset(_key(each.scope) for each in sinces)
 
 
 def _is_certain(scope: Scope) -> bool:

@@ -602,10 +602,8 @@ class Coroutines:
         if mark is not self._births.latest(thread.number):
             return scope
         # The body of an object that was made elsewhere is under way, and may have made this one.
-        if not _is_certain(scope):
-            return _STARTERS
-        made = inside[0].scope
-        return frozenset((_key(scope),) if made is None else (_key(scope), _key(made)))
+        among = _keys(inside[0])
+        return among | {_key(scope)} if among is not None and _is_certain(scope) else _STARTERS
 
     def _said_of_generator(
         self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
@@ -617,7 +615,8 @@ class Coroutines:
             self._others = _others()
         mark = state.get(thread.number)
         if self._others == "loops" or (self._others and (mark is None or mark.what.step != thread.step)):
-            return None if self._blind_lately else _candidates(state)
+            among, more = _candidates(state), _NOBODY if inside is None else _keys(inside[0])
+            return None if self._blind_lately or among is None or more is None else among | more
         if not thread.number:
             return None if state or self._blind else EMPTY
         if self._rested:
@@ -864,6 +863,13 @@ def _is_of(found: _Made | _Body, here: Scope) -> bool:
 def _key(scope: Scope) -> int | str | None:
     """Return what tells a scope from those of others: its number, or its tenant where it came without one."""
     return scope.since or scope.attribution.tenant_id
+
+
+def _keys(found: _Made | _Body) -> frozenset[int | str | None] | None:
+    """Return the scopes of which one is that of a body; None where they are not known."""
+    if found.scope is not None:
+        return frozenset((_key(found.scope),))
+    return found.among if isinstance(found, _Made) else None
 
 
 def _is_among(found: _Made, here: Scope) -> bool:

@@ -816,3 +816,29 @@ def test_made_of_a_queues_items_and_gathered_together(on: Any, timed: bool) -> N
         assert all(got in (name, None) for name, got in await task)
 
     asyncio.run(main())
+
+
+def test_threads_beyond_those_that_can_be_told_apart_keep_their_own_work(on: Any) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    async def serve(name: str) -> None:
+        with attribkit.attributed(tenant_id=name):
+            for _ in range(3):
+                seen.append((name, await ask(2)))
+                seen.extend([(name, each) async for each in answers()])
+
+    async def main(number: int) -> None:
+        await asyncio.gather(*(serve(f"tenant-{number}-{each}") for each in range(3)))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(number),)) for number in range(30)]
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(often)
+    assert len(seen) == 30 * 3 * 3 * 4
+    assert [pair for pair in seen if pair[0] != pair[1]] == []

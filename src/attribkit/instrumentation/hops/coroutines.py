@@ -159,7 +159,7 @@ _NOBODY: frozenset[int | str | None] = frozenset()
 class _Made:
     """An object that was made in a scope and is started in another, or may be."""
 
-    __slots__ = ("among", "begun", "frame", "kept", "line", "recorded", "scope", "work")
+    __slots__ = ("among", "begun", "frame", "frames", "kept", "line", "recorded", "scope", "work")
 
     def __init__(
         self,
@@ -184,7 +184,8 @@ class _Made:
         origin = getattr(work, "cr_origin", None)
         self.line = f"{origin[0][0]}:{origin[0][1]}" if origin else ""
         """Where it was made, if that was recorded."""
-
+        self.frames = len(origin) if origin else 0
+        """How many frames were."""
         self.work = weakref.ref(work, lambda _: gone(self))
         if isinstance(said, Scope):
             self.belongs(said)
@@ -660,10 +661,10 @@ class Coroutines:
         scope = found.scope
         if scope is not None:
             return here.since == scope.since or here.attribution.tenant_id == scope.attribution.tenant_id
-        if found.among is _NOBODY:
+        if found.among is _NOBODY:  # it may be what this thread has made without a number, or where its stack was low
             thread = self.thread()
-            if not thread.number or found.recorded <= thread.numbered:
-                return True  # what this thread made itself has no origin either
+            if not thread.number or found.recorded <= thread.numbered or 0 < found.frames <= thread.number:
+                return True
         return _is_among(found, here)
 
     def _known(self, frame: types.FrameType) -> tuple[_Made | _Body, Any] | None:

@@ -150,9 +150,9 @@ _AWAKE = Scope(EMPTY.attribution)
 """What a thread was not seen in yet."""
 
 
-_Said = Scope | frozenset[int | str | None] | None
-"""In which scope an object was made. A set: in one of these (`_key`), or in none. None: it is not known."""
-_NOBODY: frozenset[int | str | None] = frozenset()
+_Said = Scope | frozenset[str | None] | None
+"""In which scope an object was made. A set: in one of these tenants', or in none. None: it is not known."""
+_NOBODY: frozenset[str | None] = frozenset()
 """For work of a thread without a number."""
 
 
@@ -176,7 +176,7 @@ class _Made:
         self.recorded = recorded
         """`context.opened_so_far()` before it was made: scopes of these numbers were not opened in its own body."""
         self.among = said if isinstance(said, frozenset) else None
-        """The scopes (`_key`) of which one made it, if a scope did; None where they are not known."""
+        """The tenants in whose scopes it may have been made; None where they are not known."""
         self.begun = begun
         """True if it was found when it had been started: its body may have opened scopes before that."""
         self.kept = False
@@ -440,7 +440,7 @@ class Coroutines:
             if thread.number:
                 _set_depth(0)
                 latest = self._births.latest(thread.number)
-                if latest is None or _key(latest.what.scope) != _key(scope):
+                if latest is None or _tenant(latest.what.scope) != _tenant(scope):
                     within = Scope(scope.attribution, scope.hop, None, scope.origin, scope.since)
                     self._births.mark(thread.number, _Since(within, thread.step))
             return True
@@ -603,8 +603,8 @@ class Coroutines:
         if mark is not self._births.latest(thread.number):
             return scope
         # The body of an object that was made elsewhere is under way, and may have made this one.
-        among = _keys(inside[0])
-        return among | {_key(scope)} if among is not None and _is_certain(scope) else _STARTERS
+        among = _tenants(inside[0])
+        return among | {scope.attribution.tenant_id} if among is not None and _is_certain(scope) else _STARTERS
 
     def _said_of_generator(
         self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
@@ -616,7 +616,7 @@ class Coroutines:
             self._others = _others()
         mark = state.get(thread.number)
         if self._others == "loops" or (self._others and (mark is None or mark.what.step != thread.step)):
-            among, more = _candidates(state), _NOBODY if inside is None else _keys(inside[0])
+            among, more = _candidates(state), _NOBODY if inside is None else _tenants(inside[0])
             return None if self._blind_lately or among is None or more is None else among | more
         if not thread.number:
             return None if state or self._blind else EMPTY
@@ -858,23 +858,18 @@ def _is_same(one: Scope, other: Scope) -> bool:
 
 
 def _is_of(found: _Made | _Body, here: Scope) -> bool:
-    return type(found) is _Made and found.scope is not None and _key(found.scope) == _key(here)
+    return type(found) is _Made and found.scope is not None and _tenant(found.scope) == _tenant(here)
 
 
-def _key(scope: Scope) -> int | str | None:
-    """Return what tells a scope from those of others: its number, or its tenant where it came without one."""
-    return scope.since or scope.attribution.tenant_id
-
-
-def _keys(found: _Made | _Body) -> frozenset[int | str | None] | None:
-    """Return the scopes of which one is that of a body; None where they are not known."""
+def _tenants(found: _Made | _Body) -> frozenset[str | None] | None:
+    """Return the tenants for one of which a body runs; None where they are not known."""
     if found.scope is not None:
-        return frozenset((_key(found.scope),))
+        return frozenset((found.scope.attribution.tenant_id,))
     return found.among if isinstance(found, _Made) else None
 
 
 def _is_among(found: _Made, here: Scope) -> bool:
-    return found.among is None or here.since in found.among or here.attribution.tenant_id in found.among
+    return found.among is None or here.attribution.tenant_id in found.among
 
 
 def _is_under_way(work: Any, frame: types.FrameType, said: _Said) -> bool:
@@ -882,7 +877,7 @@ def _is_under_way(work: Any, frame: types.FrameType, said: _Said) -> bool:
     as whoever awaits it stays the same."""
     if type(work) is not types.CoroutineType or not work.cr_running or not isinstance(said, Scope):
         return False
-    return _key(said) == _key(context.scope()) and any(each is frame for each in _stack())
+    return _tenant(said) == _tenant(context.scope()) and any(each is frame for each in _stack())
 
 
 def _stack() -> Iterator[types.FrameType]:
@@ -892,12 +887,12 @@ def _stack() -> Iterator[types.FrameType]:
         frame = frame.f_back
 
 
-def _candidates(state: State) -> frozenset[int | str | None] | None:
-    """Return the scopes that were in force in each thread, None where not all of them are certain."""
+def _candidates(state: State) -> frozenset[str | None] | None:
+    """Return the tenants whose scopes were in force in the threads, None where not all of them are certain."""
     sinces: list[_Since] = [mark.what for mark in state.values() if mark is not None]
     if any(each.task is not None or not _is_certain(each.scope) for each in sinces):
         return None
-    return frozenset(_key(each.scope) for each in sinces)
+    return frozenset(each.scope.attribution.tenant_id for each in sinces)
 
 
 def _is_certain(scope: Scope) -> bool:

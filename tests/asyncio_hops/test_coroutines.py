@@ -49,6 +49,19 @@ async def answers(count: int = 3) -> AsyncIterator[str | None]:
         await asyncio.sleep(0)
 
 
+def run_together(threads: list[threading.Thread], switching: float) -> None:
+    """Run threads to their end, with a switch between them as often as every so many seconds."""
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(switching)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(often)
+
+
 def made(work: Callable[[], Any], *names: str) -> list[Any]:
     """Make one object in the scope of each tenant."""
     found = []
@@ -670,16 +683,11 @@ def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
 
     threads = [threading.Thread(target=asyncio.run, args=(looped(seed),)) for seed in range(3)]
     threads += [threading.Thread(target=sync, args=(seed,)) for seed in range(10, 12)]
-    often, seldom = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(1e-5)
+    seldom = gc.get_threshold()
     gc.set_threshold(100, 3, 3)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        run_together(threads, 1e-5)
     finally:
-        sys.setswitchinterval(often)
         gc.set_threshold(*seldom)
 
     async def rest() -> None:
@@ -831,14 +839,6 @@ def test_threads_beyond_those_that_can_be_told_apart_keep_their_own_work(on: Any
         await asyncio.gather(*(serve(f"tenant-{number}-{each}") for each in range(3)))
 
     threads = [threading.Thread(target=asyncio.run, args=(main(number),)) for number in range(30)]
-    often = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(often)
+    run_together(threads, 1e-4)
     assert len(seen) == 30 * 3 * 3 * 4
     assert [pair for pair in seen if pair[0] != pair[1]] == []

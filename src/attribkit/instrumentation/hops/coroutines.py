@@ -31,7 +31,7 @@ import types
 import weakref
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from heapq import heappop, heappush
 from typing import Any, Literal
@@ -39,6 +39,7 @@ from typing import Any, Literal
 from attribkit import context, faults
 from attribkit.context import EMPTY, Scope
 from attribkit.instrumentation.hops.births import Births, Mark, State, Watch, frame_of, frames_recorded, unstarted
+from attribkit.instrumentation.hops.callsites import frames_above
 
 __all__ = ["Coroutines"]
 
@@ -468,12 +469,12 @@ class Coroutines:
 
     def mixed(self) -> bool:
         """Return whether this thread may start what was made in another scope, or in another thread."""
+        if self._numberless:
+            return True
         thread = self._here.own
         if thread is None or not thread.number:
-            return self._numberless > 0 or len(self._free) < len(_DEPTHS)
-        if thread.mixed or thread.scope is EMPTY:
-            return True
-        return self._numberless > 0 or len(self._free) < len(_DEPTHS) - 1
+            return len(self._free) < len(_DEPTHS)
+        return thread.mixed or thread.scope is EMPTY or len(self._free) < len(_DEPTHS) - 1
 
     def _asked(self) -> None:
         self.idle = 0
@@ -508,7 +509,7 @@ class Coroutines:
         return "work" if self._blind or len(self._free) < len(_DEPTHS) else "nothing"
 
     def _look(self, thread: _Thread) -> None:
-        """Say to which scope each object belongs that was made and not started, as far as it can be told."""
+        """Say to which scope each object belongs that was made since the last look, as far as it can be told."""
         with self._births.asking:
             while self._dead:
                 self._gone(self._dead.popleft())
@@ -560,12 +561,13 @@ class Coroutines:
             if frames not in _OURS:
                 if not (self._blind or self._rested):
                     return  # made in no scope of ours
-                if self._numberless and not work.cr_origin:
-                    said = _NOBODY
-                elif self._numberless:
-                    said, recorded = None, 0
+                said = None
+                if not self._numberless:
+                    recorded = self._opened_at_look if self._rested else opened_before
+                elif work.cr_origin:  # of asyncio's debug mode
+                    recorded = 0
                 else:
-                    said, recorded = None, self._opened_at_look if self._rested else opened_before
+                    said = _NOBODY
             elif frames > 1 and (work.cr_origin or (("", 0, ""),))[-1][2] in _BOTTOMS:
                 said = _NOBODY  # the stack was not as high as the thread's number
             else:
@@ -658,9 +660,8 @@ class Coroutines:
             return False
         if type(here) is not Scope or not here.opened or here.since > found.recorded:
             return True
-        scope = found.scope
-        if scope is not None:
-            return here.since == scope.since or here.attribution.tenant_id == scope.attribution.tenant_id
+        if found.scope is not None:
+            return _is_of(found, here)
         if found.among is _NOBODY:  # it may be what this thread has made without a number, or where its stack was low
             thread = self.thread()
             if not thread.number or found.recorded <= thread.numbered or 0 < found.frames <= thread.number:
@@ -679,14 +680,10 @@ class Coroutines:
         """Return the scope in which the innermost foreign object on the stack was made, `here` when there is none."""
         if _running_loop() is not None:
             thread = self.thread()
-            thread.looked = self._may_run_others()
+            thread.looked = self.mixed()
             if thread.looked:
                 self._look(thread)
         return self._resolved(sys._getframe(1), here) if self.made else here
-
-    def _may_run_others(self) -> bool:
-        """Return whether what was made since the last look may be under way in a task of another scope."""
-        return (len(self._free) < len(_DEPTHS) or self._blind > 0) and self.mixed()
 
     def _resolved(self, frame: types.FrameType | None, here: Scope) -> Scope:
         innermost = self._innermost(frame, here)
@@ -858,6 +855,7 @@ def _is_same(one: Scope, other: Scope) -> bool:
 
 
 def _is_of(found: _Made | _Body, here: Scope) -> bool:
+    """Return whether an object was made for sure in a scope of the tenant of `here`."""
     return type(found) is _Made and found.scope is not None and _tenant(found.scope) == _tenant(here)
 
 
@@ -877,14 +875,7 @@ def _is_under_way(work: Any, frame: types.FrameType, said: _Said) -> bool:
     as whoever awaits it stays the same."""
     if type(work) is not types.CoroutineType or not work.cr_running or not isinstance(said, Scope):
         return False
-    return _tenant(said) == _tenant(context.scope()) and any(each is frame for each in _stack())
-
-
-def _stack() -> Iterator[types.FrameType]:
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+    return _tenant(said) == _tenant(context.scope()) and any(each is frame for each in frames_above(sys._getframe()))
 
 
 def _candidates(state: State) -> frozenset[str | None] | None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "attribkit"
 FLOORS = (
-    ("errors", "money", "ids", "faults"),
+    ("errors", "money", "ids", "faults", "late"),
     ("attribution", "usage", "cost", "storage"),
     ("calls", "context", "wire", "settings", "pricing"),
     ("sinks", "gateways", "budgets"),

@@ -47,5 +47,30 @@ def test_instrument_loads_no_client_and_no_database() -> None:
     assert loaded("import attribkit; attribkit.instrument()") & clients == set()
 
 
+QUEUE_ROOMS = {"claims", "consumers", "batches", "deliveries", "items", "callsites", "mentions"}
+LATE = QUEUE_ROOMS
+"""Rooms that come with the first use of what they are for."""
+
+
+def test_instrument_loads_no_room_before_its_first_use() -> None:
+    libraries = (
+        "import openai, langchain_openai, langgraph.graph, langchain_core.tools, opentelemetry.sdk.trace, aiohttp"
+    )
+    rooms = {name.rpartition(".")[2] for name in loaded(f"{libraries}; import attribkit; attribkit.instrument()")}
+    assert {"rows", "stainless", "langchain"} <= rooms
+    assert rooms & LATE == set()
+
+
+@pytest.mark.parametrize(
+    ("scope", "comes"), [("contextlib.nullcontext()", False), ("attribkit.attributed(tenant_id='a')", True)]
+)
+def test_the_rooms_of_queues_come_with_the_first_item_of_a_scope(scope: str, comes: bool) -> None:
+    script = "import queue, contextlib, attribkit; attribkit.instrument(ledger=None)\nq = queue.Queue()\n" + (
+        f"with {scope}: q.put('a'); q.get(); queue.SimpleQueue().put('b')"
+    )
+    rooms = {name.rpartition(".")[2] for name in loaded(script)}
+    assert rooms & QUEUE_ROOMS == (QUEUE_ROOMS if comes else set())
+
+
 def test_every_public_name_is_there() -> None:
     assert all(getattr(attribkit, name) is not None for name in attribkit.__all__)

@@ -121,9 +121,9 @@ def _processes(parts: Parts) -> Iterable[Patch]:
 
 
 def _queues(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.hops import queues
+    from attribkit.instrumentation.hops.queues import rows
 
-    return queues.patches()
+    return rows.patches()
 
 
 def _memory_streams(parts: Parts) -> Iterable[Patch]:
@@ -246,9 +246,9 @@ def _adopt(parts: Parts) -> Callable[[], None]:
 
 
 def _simple_queue(parts: Parts) -> Callable[[], None]:
-    from attribkit.instrumentation.hops import queues
+    from attribkit.instrumentation.hops.queues import simple
 
-    return queues.replace_simple_queue()
+    return simple.replace_simple_queue()
 
 
 def _received(parts: Parts) -> Callable[[], None]:

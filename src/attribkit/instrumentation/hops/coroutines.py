@@ -39,7 +39,7 @@ from typing import Any, Literal
 from attribkit import context, faults
 from attribkit.context import EMPTY, Scope
 from attribkit.instrumentation.hops.births import Births, Mark, State, Watch, frame_of, frames_recorded, unstarted
-from attribkit.instrumentation.hops.callsites import frames_above
+from attribkit.instrumentation.hops.frames import frames_above
 
 __all__ = ["Coroutines"]
 

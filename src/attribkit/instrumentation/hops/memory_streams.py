@@ -11,8 +11,8 @@ from typing import Any
 
 from attribkit.context import EMPTY
 from attribkit.context import scope as in_variable
-from attribkit.instrumentation.hops.callsites import user_of
-from attribkit.instrumentation.hops.queues import note_attempt, note_got, note_put
+from attribkit.instrumentation.hops.frames import user_of
+from attribkit.instrumentation.hops.queues.notes import note_attempt, note_got, note_put
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]

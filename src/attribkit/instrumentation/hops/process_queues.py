@@ -14,9 +14,9 @@ from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.context import EMPTY, Scope
 from attribkit.context import scope as in_variable
-from attribkit.instrumentation.hops import queues
-from attribkit.instrumentation.hops.callsites import user_of
+from attribkit.instrumentation.hops.frames import user_of
 from attribkit.instrumentation.hops.parcels import Parcel, arrivals
+from attribkit.instrumentation.hops.queues import notes
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["patches"]
@@ -31,7 +31,7 @@ _OF_APP = "_attribkit_pipe"
 def _parcel(of: Any, item: object) -> object:
     """Return what is sent in the place of `item`: itself if it makes no claim."""
     try:
-        scope = queues.claimed(of, item)
+        scope = notes.claimed(of, item)
         return item if scope is None else Parcel(item, scope.attribution.fields)
     except Exception as fault:
         faults.note("queues.parcel", fault)
@@ -60,13 +60,13 @@ def _put(wrapped: Any, of: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 def _get(wrapped: Any, of: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     here = in_variable()
     if here is not EMPTY:
-        queues.note_attempt(of, False)
+        notes.note_attempt(of, False)
     with arrivals() as arrived:
         item = wrapped(*args, **kwargs)
     claim = None
     if arrived and arrived[-1][0] is item:
         claim = Scope(Attribution(arrived[-1][1]), "carried")
-    queues.note_arrived(of, item, claim, here)
+    notes.note_arrived(of, item, claim, here)
     return item
 
 
@@ -94,7 +94,7 @@ def _recv(wrapped: Any, end: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         return wrapped(*args, **kwargs)
     with arrivals() as arrived:
         request = wrapped(*args, **kwargs)
-    queues.brought(arrived[-1] if arrived else None)
+    notes.brought(arrived[-1] if arrived else None)
     return request
 
 

@@ -12,7 +12,9 @@ from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-__all__ = ["Caller", "Site", "caller", "frames_above", "site_of", "user_of"]
+from attribkit.instrumentation.hops.frames import OURS, module_of
+
+__all__ = ["Caller", "Site", "caller", "site_of"]
 
 _GETS = frozenset({"get", "get_nowait", "receive", "receive_nowait", "recv"})
 _PUTS = frozenset({"put", "put_nowait", "send", "send_nowait"})
@@ -80,29 +82,9 @@ _BETWEEN = frozenset(
     | {"anyio.streams.memory", "anyio.abc._streams", "multiprocessing.queues", "multiprocessing.managers"}
     | {"multiprocessing.connection"}
 )
-_OURS = ("wrapt", "attribkit.context", "attribkit.instrumentation.")
 _STEPS = frozenset({"__step", "__step_run_and_handle_result", "__wakeup"})
 _ROOTS = frozenset({"asyncio", "threading", "uvloop", "concurrent", "multiprocessing"})
 _GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
-
-
-def frames_above(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield the frames of the running stack, innermost first."""
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _module(frame: FrameType) -> str:
-    name = frame.f_globals.get("__name__")
-    return name if isinstance(name, str) else ""
-
-
-def user_of(frame: FrameType | None) -> tuple[str, str]:
-    """Return the module and the function that call, attribkit's own left out."""
-    while frame is not None and _module(frame).startswith(_OURS):
-        frame = frame.f_back
-    return ("", "") if frame is None else (_module(frame), frame.f_code.co_name)
 
 
 def caller(frames: Iterator[FrameType]) -> Caller | None:
@@ -110,9 +92,9 @@ def caller(frames: Iterator[FrameType]) -> Caller | None:
     the getter runs in a task of its own."""
     found: Caller | None = None
     for frame in frames:
-        module = _module(frame)
+        module = module_of(frame)
         name = frame.f_code.co_name
-        if (module in _BETWEEN and name not in _STEPS) or module.startswith(_OURS) or (not module and name in _GETS):
+        if (module in _BETWEEN and name not in _STEPS) or module.startswith(OURS) or (not module and name in _GETS):
             continue  # a method of a manager's proxy has no module
         root = module.partition(".")[0] in _ROOTS
         if found is not None and (root or not found.site.passes):

@@ -77,17 +77,15 @@ def _http(parts: Parts) -> Iterable[Patch]:
 
 
 def _http_requests(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.clients import http_requests
-    from attribkit.instrumentation.clients.http_calls import RawCalls
+    from attribkit.instrumentation.clients import http_rows
 
-    return http_requests.patches(RawCalls(parts.pipeline))
+    return http_rows.requests(parts.pipeline)
 
 
 def _http_aiohttp(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.clients import http_aiohttp
-    from attribkit.instrumentation.clients.http_calls import RawCalls
+    from attribkit.instrumentation.clients import http_rows
 
-    return http_aiohttp.patches(RawCalls(parts.pipeline))
+    return http_rows.aiohttp(parts.pipeline)
 
 
 def _http_cohere(parts: Parts) -> Iterable[Patch]:

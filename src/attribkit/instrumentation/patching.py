@@ -17,7 +17,7 @@ import wrapt
 
 from attribkit import faults
 
-__all__ = ["Patch", "PatchState", "Patches", "Standby", "Status", "takes"]
+__all__ = ["Patch", "PatchState", "Patches", "Standby", "Status", "Wrapper", "takes"]
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 Replacement = Callable[[Any, list[None]], Any]

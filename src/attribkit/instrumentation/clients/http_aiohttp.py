@@ -1,4 +1,4 @@
-"""Raw calls by aiohttp: its patch rows."""
+"""Raw calls by aiohttp: its wrappers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import wrapt
 from attribkit import context, faults
 from attribkit.context import enter, leave
 from attribkit.instrumentation.clients.http_bodies import Body
-from attribkit.instrumentation.clients.http_calls import Exchange, RawCalls
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.clients.http_calls import RawCalls
+from attribkit.instrumentation.clients.http_exchanges import Exchange
 
-__all__ = ["patches"]
+__all__ = ["Aiohttp"]
 
 _ATTRIBUTE = "_attribkit_exchange"
 
 
-class _Aiohttp:
+class Aiohttp:
     def __init__(self, calls: RawCalls) -> None:
         self._calls = calls
         self._under_way: dict[int, Exchange] = {}
@@ -156,12 +156,3 @@ class _Watched(wrapt.ObjectProxy):  # type: ignore[misc, type-arg, unused-ignore
 async def _until_empty(read: Any, *args: Any) -> AsyncIterator[bytes]:
     while piece := await read(*args):
         yield piece
-
-
-def patches(calls: RawCalls) -> tuple[Patch, ...]:
-    """Return the rows of aiohttp."""
-    aiohttp = _Aiohttp(calls)
-    return (
-        Patch("aiohttp.client", "ClientSession._request", aiohttp.request, "http", "aiohttp"),
-        Patch("aiohttp.client_reqrep", "ClientRequest.send", aiohttp.send, "http", "aiohttp"),
-    )

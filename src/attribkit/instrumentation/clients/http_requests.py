@@ -1,4 +1,4 @@
-"""Raw calls by requests: its patch rows."""
+"""Raw calls by requests: its wrappers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from attribkit import faults
 from attribkit.instrumentation.clients.http_bodies import Body
-from attribkit.instrumentation.clients.http_calls import Exchange, RawCalls
+from attribkit.instrumentation.clients.http_calls import RawCalls
+from attribkit.instrumentation.clients.http_exchanges import Exchange
 from attribkit.instrumentation.clients.opening import InForce
-from attribkit.instrumentation.patching import Patch
 
-__all__ = ["patches"]
+__all__ = ["Requests"]
 
 _ATTRIBUTE = "_attribkit_exchange"
 
 
-class _Requests:
+class Requests:
     def __init__(self, calls: RawCalls) -> None:
         self._calls = calls
 
@@ -109,12 +109,3 @@ def _watch(response: Any, exchange: Exchange, body: Body) -> None:
 
     response.iter_content, response.close = watched, closed
     exchange.operation.streaming(body.reply)
-
-
-def patches(calls: RawCalls) -> tuple[Patch, ...]:
-    """Return the rows of requests."""
-    requests = _Requests(calls)
-    return (
-        Patch("requests.sessions", "Session.send", requests.send, "http", "requests"),
-        Patch("requests.sessions", "SessionRedirectMixin.rebuild_auth", requests.rebuild_auth, "http", "requests"),
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from attribkit.instrumentation.deferred import streams
 from attribkit.instrumentation.patching import Patch
@@ -11,13 +10,16 @@ from attribkit.instrumentation.patching import Patch
 __all__ = ["SDK", "patches", "sdk_of"]
 
 
-class SDK(NamedTuple):
+class SDK:
     """An SDK, as the User-Agent of its requests names it."""
 
-    name: str
-    """Its package."""
-    provider: str
-    """Who answers it, in the words of the price engine; "" where it speaks to many."""
+    __slots__ = ("name", "provider")
+
+    def __init__(self, name: str, provider: str) -> None:
+        self.name = name
+        """Its package."""
+        self.provider = provider
+        """Who answers it, in the words of the price engine; "" where it speaks to many."""
 
 
 _BY_AGENT = (

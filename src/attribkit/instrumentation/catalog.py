@@ -137,9 +137,9 @@ def _process_queues(parts: Parts) -> Iterable[Patch]:
 
 
 def _langchain(parts: Parts) -> Iterable[Patch]:
-    from attribkit.instrumentation.hops import langchain, langchain_metering, runnables
+    from attribkit.instrumentation.hops import langchain, langchain_models, runnables
 
-    return (*langchain.patches(), *langchain_metering.patches(parts.pipeline), *runnables.patches())
+    return (*langchain.patches(), *langchain_models.patches(parts.pipeline), *runnables.patches())
 
 
 def _langgraph(parts: Parts) -> Iterable[Patch]:

@@ -26,7 +26,7 @@ class FirstCall:
             nonlocal around
             if around is None:
                 try:
-                    around = getattr(self._one(), name)
+                    around = getattr(self.one(), name)
                 except Exception as fault:
                     faults.note(f"patches.{name}", fault)
                     return wrapped(*args, **kwargs)
@@ -34,7 +34,8 @@ class FirstCall:
 
         return first
 
-    def _one(self) -> Any:
+    def one(self) -> Any:
+        """Return that object."""
         if not self._made:
             self._made.append(self._make())  # of two that are made at a time the first counts
         return self._made[0]

@@ -8,17 +8,16 @@ cost 0.
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from attribkit import context, faults
+from attribkit import faults
 from attribkit.calls import Reply
 from attribkit.context import Scope, bound, enter, in_force, leave, restored, scope
 from attribkit.errors import AttributionRequired, BudgetExceeded
-from attribkit.instrumentation.hops.langchain import captured, completed, config_of
+from attribkit.instrumentation.hops.langchain import completed
+from attribkit.instrumentation.hops.langchain_kinds import Kinds
 from attribkit.instrumentation.hops.langchain_replies import (
     Tally,
     call_of_llm,
@@ -26,11 +25,9 @@ from attribkit.instrumentation.hops.langchain_replies import (
     of_llm_result,
     of_result,
 )
-from attribkit.instrumentation.hops.runnables import INSIDE
-from attribkit.instrumentation.patching import Direct, Patch, takes
 from attribkit.pipeline import Operation, Pipeline
 
-__all__ = ["CACHED", "patches"]
+__all__ = ["CACHED", "Metering"]
 
 CACHED = "served from the application's cache"
 """The reason on the row of an answer for which no request left."""
@@ -59,14 +56,6 @@ def _begun() -> None:
         if meter.operation is not None:
             meter.operation.withdraw()
         meter = meter.outer
-
-
-def _cache_in_use(model: Any) -> bool:
-    cache = getattr(model, "cache", None)
-    if cache is not None:
-        return cache is not False
-    known = sys.modules.get("langchain_core.globals")
-    return getattr(known, "_llm_cache", None) is not None
 
 
 def _run_metadata(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
@@ -102,18 +91,13 @@ class _InMeter:
             leave(self._token, self._scope)
 
 
-class _Metering:
+class Metering:
     """Puts a meter around each run of a model, and makes the row of those that no client has seen."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, kinds: Kinds) -> None:
         self._pipeline = pipeline
-        self._below: dict[tuple[type, bool], bool] = {}
-        """Kinds of model, streaming or not, below which operations have begun; True for those of an integration
-        package, where it stays so: they need no meter."""
-
-    def _seen_below(self, model: Any, stream: bool) -> bool:
-        """Return whether a patched client is known to see all calls of this kind of model."""
-        return self._below.get((type(model), stream), False) and not _cache_in_use(model)
+        self._kinds = kinds
+        pipeline.begun = _begun
 
     # -- one run ------------------------------------------------------------------------------------------------------
 
@@ -121,7 +105,7 @@ class _Metering:
         """Return the scope of a run, with its meter. Raises what refuses a call, before the call is made."""
         meter = Meter(there.operation)
         try:
-            if (type(model), stream) not in self._below and not _cache_in_use(model):
+            if not self._kinds.begun_below(model, stream):
                 operation = self._pipeline.begin(facts(), there.attribution, there.hop, wait=wait)
                 if not operation.waits:
                     operation.next_attempt()
@@ -140,11 +124,6 @@ class _Metering:
             meter.operation.next_attempt()
         return inner
 
-    def _learn(self, model: Any, stream: bool) -> None:
-        kind = type(model)
-        if (kind, stream) not in self._below:
-            self._below[kind, stream] = kind.__module__.startswith("langchain_")
-
     def _done(self, inner: Scope, model: Any, facts: Callable[[], Any], reply: Callable[[], Reply]) -> None:
         meter = inner.operation
         assert type(meter) is Meter
@@ -154,7 +133,7 @@ class _Metering:
                     meter.operation.withdraw()
                 self._cached(inner, facts(), reply()._replace(usage=None))
             elif meter.begun:
-                self._learn(model, False)
+                self._kinds.learn(model, False)
             else:
                 operation = meter.operation
                 if operation is None:
@@ -171,26 +150,14 @@ class _Metering:
 
     # -- chat models --------------------------------------------------------------------------------------------------
 
-    def direct_generate(self, original: Any, switch: list[None]) -> Any:
-        """Where a client sees the calls and the run's metadata add nothing, there is nothing to do."""
-
-        def generate(model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> Any:
-            wrapped: Any = generate.__wrapped__  # type: ignore[attr-defined]
-            there = completed(getattr(run_manager, "metadata", None)) if switch else None
-            if not switch or (there is None and self._seen_below(model, False)):
-                return wrapped(model, messages, stop=stop, run_manager=run_manager, **more)
-            arguments = {"stop": stop, "run_manager": run_manager, **more}
-            return self._generate(types.MethodType(wrapped, model), model, (messages,), arguments, there)
-
-        return generate if takes(original, "self", "messages", "stop", "run_manager", more=True) else None
-
     def generate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._generate(wrapped, instance, args, kwargs, completed(_run_metadata(args, kwargs)))
+        return self.generated(wrapped, instance, args, kwargs, completed(_run_metadata(args, kwargs)))
 
-    def _generate(
+    def generated(
         self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any], there: Scope | None
     ) -> Any:
-        if self._seen_below(instance, False):
+        """Run a model whose run's metadata completes the scope to `there`."""
+        if self._kinds.seen_below(instance, False):
             if there is None:
                 return wrapped(*args, **kwargs)
             with restored(there):
@@ -204,7 +171,7 @@ class _Metering:
 
     async def agenerate(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         there = completed(_run_metadata(args, kwargs))
-        if self._seen_below(instance, False):
+        if self._kinds.seen_below(instance, False):
             if there is None:
                 return await wrapped(*args, **kwargs)
             with restored(there):
@@ -259,21 +226,18 @@ class _Metering:
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
-    def stream(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        items = wrapped(*args, **kwargs)
-        there = completed(config_of(args, kwargs))
-        if there is None and not sys._getframe(1).f_globals.get("__name__", "").startswith(INSIDE):
-            there = captured()
-        if self._seen_below(instance, True):
-            return items if there is None else bound(items, there)
-        facts = call_of_model(instance, args, kwargs, stream=True)
+    def streamed(
+        self, items: Any, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], there: Scope | None
+    ) -> Any:
+        """Return a model's stream, metered, in the scope `there`; None is what is in force at its first step."""
+        facts = call_of_model(model, args, kwargs, stream=True)
         watch = self._awatch if hasattr(items, "__aiter__") else self._watch
-        return bound(watch(items, instance, facts, Tally()), there)
+        return bound(watch(items, model, facts, Tally()), there)
 
     def events(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A model's stream of events (v3), and an `invoke` that is streamed so for a graph's sake."""
         items = wrapped(*args, **kwargs)
-        if self._seen_below(instance, True):
+        if self._kinds.seen_below(instance, True):
             return items
         facts = call_of_model(instance, args, kwargs, stream=True)
         watch = self._awatch if hasattr(items, "__aiter__") else self._watch
@@ -348,42 +312,13 @@ class _Metering:
     def _drained(self, inner: Scope, model: Any, facts: Callable[[], Any], tally: Tally) -> None:
         meter = inner.operation
         if type(meter) is Meter and meter.begun:
-            self._learn(model, True)
+            self._kinds.learn(model, True)
         else:
             self._done(inner, model, facts, tally.reply)
 
-
-def _hit(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """LangChain turns what it has found in its cache into an answer."""
-    meter = context.scope().operation
-    if type(meter) is Meter:
-        meter.hit = True
-    return wrapped(*args, **kwargs)
-
-
-def patches(pipeline: Pipeline) -> tuple[Patch, ...]:
-    """Return the rows that meter the runs of models."""
-    metering = _Metering(pipeline)
-    pipeline.begun = _begun
-    chats, texts = "langchain_core.language_models.chat_models", "langchain_core.language_models.llms"
-
-    def row(
-        module: str, path: str, wrapper: Any, *, required: bool = True, hot: bool = False, direct: Direct | None = None
-    ) -> Patch:
-        return Patch(module, path, wrapper, "langchain", "langchain-core", required, hot=hot, direct=direct)
-
-    return (
-        row(chats, "BaseChatModel._generate_with_cache", metering.generate, hot=True, direct=metering.direct_generate),
-        row(chats, "BaseChatModel._agenerate_with_cache", metering.agenerate, hot=True),
-        row(chats, "BaseChatModel._convert_cached_generations", _hit, required=False),
-        row(chats, "BaseChatModel.stream", metering.stream),
-        row(chats, "BaseChatModel.astream", metering.stream),
-        row(chats, "BaseChatModel._iter_v2_events", metering.events, required=False),
-        row(chats, "BaseChatModel._aiter_v2_events", metering.events, required=False),
-        row(texts, "BaseLLM._generate_helper", metering.llm_generate),
-        row(texts, "BaseLLM._agenerate_helper", metering.llm_agenerate),
-        row(texts, "BaseLLM.stream", metering.stream),
-        row(texts, "BaseLLM.astream", metering.stream),
-        row(texts, "get_prompts", metering.llm_lookup),
-        row(texts, "aget_prompts", metering.llm_alookup, required=False),
-    )
+    def hit(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """LangChain turns what it has found in its cache into an answer."""
+        meter = scope().operation
+        if type(meter) is Meter:
+            meter.hit = True
+        return wrapped(*args, **kwargs)

@@ -54,7 +54,7 @@ LIBRARIES = (
 QUEUE_ROOMS = {"claims", "consumers", "batches", "deliveries", "items", "callsites", "mentions"}
 LATE = QUEUE_ROOMS | {
     *("http_exchanges", "http_bodies", "http_httpx_calls", "http_aiohttp", "http_requests", "anthropic_replies"),
-    *("langchain_metering", "langchain_replies"),
+    *("langchain_metering", "langchain_replies", "checkpoints", "langgraph_remote", "commands", "wire"),
 }
 """Rooms that come with the first use of what they are for."""
 

@@ -149,6 +149,8 @@ def _langgraph(parts: Parts) -> Iterable[Patch]:
 
 
 def _langgraph_remote(parts: Parts) -> Iterable[Patch]:
+    if parts.peers is None:
+        return ()
     from attribkit.instrumentation.hops import langgraph_remote
 
     return langgraph_remote.patches(parts.peers)
@@ -214,7 +216,7 @@ ROOMS = (
     Room("processes", ("subprocess", "multiprocessing", "concurrent.futures.process"), _processes),
     Room("langchain", ("langchain_core",), _langchain),
     Room("langgraph", ("langgraph.pregel",), _langgraph),
-    Room("langgraph", ("langgraph_sdk", "langgraph.pregel.remote"), _langgraph_remote),
+    Room("langgraph", ("langgraph_sdk",), _langgraph_remote),
     Room("llama_index", ("llama_index.llms.openai", "llama_index.core"), _llama_index),
     Room("pydantic_ai", ("pydantic_ai",), _pydantic_ai),
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "websockets", "grpc"), _peers),

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["patches"]
 
 _ASKING = ("stream", "create", "wait")
-_STREAMS = ("stream", "astream", "ainvoke")
 
 
 def _told(config: Any, attribution: Attribution) -> dict[str, Any]:
@@ -64,21 +63,14 @@ class _Remote:
         return made_here(wrapped, instance, args, kwargs)
 
 
-def patches(own: Peers | None) -> tuple[Patch, ...]:
-    """Return the rows for runs that are asked of peers; a remote graph's stream keeps its scope in any case."""
-    graphs = tuple(
-        Patch("langgraph.pregel.remote", f"RemoteGraph.{name}", made_here, "langgraph", "langgraph")
-        for name in _STREAMS
-    )
-    if own is None:
-        return graphs
+def patches(own: Peers) -> tuple[Patch, ...]:
+    """Return the rows for runs that are asked of peers."""
     remote = _Remote(own)
 
     def row(path: str, wrapper: Any) -> Patch:
         return Patch("langgraph_sdk.client", path, wrapper, "langgraph", "langgraph-sdk")
 
     return (
-        *graphs,
         *(row(f"{kind}RunsClient.{name}", remote.asked) for kind in ("", "Sync") for name in _ASKING),
         *(row(f"{kind}RunsClient.create_batch", remote.asked_many) for kind in ("", "Sync")),
         *(

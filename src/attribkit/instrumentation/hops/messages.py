@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attribkit import faults, wire
+from attribkit import faults
 from attribkit.context import EMPTY, Scope, in_force, restored
+from attribkit.late import Late
+
+if TYPE_CHECKING:
+    from attribkit import wire
+else:
+    wire = Late("attribkit.wire")
 
 __all__ = ["HEADER", "Messages"]
 

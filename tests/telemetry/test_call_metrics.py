@@ -15,7 +15,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from attribkit.attribution import Attribution
 from attribkit.cost import Cost
-from attribkit.telemetry.metrics import OTHER, CallMetrics
+from attribkit.telemetry.counts import OTHER
+from attribkit.telemetry.metrics import CallMetrics
 from attribkit.usage.model import NO_USAGE, Usage
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.telemetry.attributes import AttributionAttributes, put
-from attribkit.telemetry.foreign import OpenSpans, attributes_of, scope_of
+from attribkit.telemetry.foreign import OpenSpans
 from attribkit.telemetry.names import FIELD_PREFIX, SCOPE
+from attribkit.telemetry.shown import attributes_of, scope_of
 
 __all__ = ["AttributionProcessor", "Installed", "install", "remove"]
 
@@ -81,12 +82,19 @@ class AttributionProcessor:
         return True
 
 
-class Installed(NamedTuple):
-    """A processor in its place; hand it to `remove`."""
+class Installed:
+    """A processor in its place; hand it to `remove`. Installed twice it is equal."""
 
-    provider: Any
-    multi: Any
-    processor: AttributionProcessor
+    __slots__ = ("multi", "processor", "provider")
+
+    def __init__(self, provider: Any, multi: Any, processor: AttributionProcessor) -> None:
+        self.provider, self.multi, self.processor = provider, multi, processor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Installed) and (self.multi, self.processor) == (other.multi, other.processor)
+
+    def __hash__(self) -> int:
+        return hash((self.multi, self.processor))
 
 
 def install(provider: Any, processor: AttributionProcessor) -> Installed | None:

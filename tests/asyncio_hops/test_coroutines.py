@@ -22,10 +22,17 @@ from attribkit import context
 from attribkit.instrumentation.hops import tasks
 
 
+class On:
+    """What finds out where coroutines were made. It is loaded with the first scope, or when a test asks for it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tasks._on[0]._wake(), name)
+
+
 @pytest.fixture
-def on() -> Any:
+def on() -> On:
     attribkit.instrument(ledger=None)
-    return tasks._on[0]
+    return On()
 
 
 def tenant() -> str | None:
@@ -74,7 +81,7 @@ def made(work: Callable[[], Any], *names: str) -> list[Any]:
 WHO = ("acme", "globex", "initech")
 
 
-def test_gather_after_the_scopes_have_closed(on: Any) -> None:
+def test_gather_after_the_scopes_have_closed(on: On) -> None:
     async def main() -> None:
         assert await asyncio.gather(*made(ask, *WHO)) == list(WHO)
 
@@ -82,7 +89,7 @@ def test_gather_after_the_scopes_have_closed(on: Any) -> None:
     assert not on.made
 
 
-def test_gather_under_a_third_tenant(on: Any) -> None:
+def test_gather_under_a_third_tenant(on: On) -> None:
     async def main() -> None:
         jobs = made(ask, *WHO)
         with attribkit.attributed(tenant_id="umbrella"):
@@ -91,7 +98,7 @@ def test_gather_under_a_third_tenant(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_coroutine_that_is_awaited_in_another_scope(on: Any) -> None:
+def test_a_coroutine_that_is_awaited_in_another_scope(on: On) -> None:
     async def main() -> None:
         for job, name in zip(made(ask, *WHO), WHO, strict=True):
             with attribkit.attributed(tenant_id="umbrella"):
@@ -101,7 +108,7 @@ def test_a_coroutine_that_is_awaited_in_another_scope(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_what_such_a_coroutine_starts_is_its_own(on: Any) -> None:
+def test_what_such_a_coroutine_starts_is_its_own(on: On) -> None:
     async def work() -> list[str | None]:
         with attribkit.attributed(feature="inner"):
             inner = attribkit.current()
@@ -132,7 +139,7 @@ def test_what_such_a_coroutine_starts_is_its_own(on: Any) -> None:
         lambda job: next(asyncio.as_completed([job])),
     ],
 )
-def test_every_way_to_start_one(on: Any, run: Callable[[Any], Any]) -> None:
+def test_every_way_to_start_one(on: On, run: Callable[[Any], Any]) -> None:
     async def main() -> None:
         (job,) = made(ask, "acme")
         with attribkit.attributed(tenant_id="umbrella"):
@@ -142,7 +149,7 @@ def test_every_way_to_start_one(on: Any, run: Callable[[Any], Any]) -> None:
     asyncio.run(main())
 
 
-def test_run_is_a_way_too(on: Any) -> None:
+def test_run_is_a_way_too(on: On) -> None:
     (job,) = made(ask, "acme")
     assert asyncio.run(job) == "acme"
     (job,) = made(ask, "acme")
@@ -150,7 +157,7 @@ def test_run_is_a_way_too(on: Any) -> None:
         assert asyncio.run(job) == "acme"
 
 
-def test_another_threads_loop(on: Any) -> None:
+def test_another_threads_loop(on: On) -> None:
     loop = asyncio.new_event_loop()
     runner = threading.Thread(target=loop.run_forever)
     runner.start()
@@ -163,7 +170,7 @@ def test_another_threads_loop(on: Any) -> None:
         loop.close()
 
 
-def test_async_generators_that_are_iterated_elsewhere_and_interleaved(on: Any) -> None:
+def test_async_generators_that_are_iterated_elsewhere_and_interleaved(on: On) -> None:
     async def main() -> None:
         streams = made(answers, *WHO)
         with attribkit.attributed(tenant_id="umbrella"):
@@ -176,7 +183,7 @@ def test_async_generators_that_are_iterated_elsewhere_and_interleaved(on: Any) -
     asyncio.run(main())
 
 
-def test_fields_that_are_carried_win_over_where_it_was_made(on: Any) -> None:
+def test_fields_that_are_carried_win_over_where_it_was_made(on: On) -> None:
     async def main() -> None:
         (job,) = made(ask, "acme")
         with attribkit.attributed(tenant_id="globex"):
@@ -186,7 +193,7 @@ def test_fields_that_are_carried_win_over_where_it_was_made(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_scope_within_the_one_in_which_it_was_made(on: Any) -> None:
+def test_a_scope_within_the_one_in_which_it_was_made(on: On) -> None:
     async def main() -> None:
         with attribkit.attributed(tenant_id="acme"):
             job, other, stream, own = ask(), ask(), answers(), ask()
@@ -204,7 +211,7 @@ def test_a_scope_within_the_one_in_which_it_was_made(on: Any) -> None:
 
 @pytest.mark.parametrize("suspended", [False, True])
 @pytest.mark.parametrize("task", [False, True])
-def test_scopes_that_its_body_opens_are_its_own(on: Any, task: bool, suspended: bool) -> None:
+def test_scopes_that_its_body_opens_are_its_own(on: On, task: bool, suspended: bool) -> None:
     async def body() -> list[str | None]:
         seen = [tenant()]
         with attribkit.attributed(tenant_id="inner"):
@@ -238,7 +245,7 @@ def test_scopes_that_its_body_opens_are_its_own(on: Any, task: bool, suspended: 
     asyncio.run(main())
 
 
-def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
+def test_a_task_keeps_the_scope_in_which_it_was_created(on: On) -> None:
     async def main() -> None:
         job = ask()
         with attribkit.attributed(tenant_id="globex"):
@@ -252,7 +259,7 @@ def test_a_task_keeps_the_scope_in_which_it_was_created(on: Any) -> None:
 @pytest.mark.parametrize("collected", [False, True])
 @pytest.mark.parametrize("work", [ask, answers])
 def test_one_that_is_handed_on_while_its_scope_is_open(
-    on: Any, work: Callable[[], Any], collected: bool, awaited_before: bool
+    on: On, work: Callable[[], Any], collected: bool, awaited_before: bool
 ) -> None:
     """The scope in which it is started was opened later: it never runs for that one."""
     handed: list[Any] = []
@@ -299,7 +306,7 @@ async def others() -> None:
 @pytest.mark.parametrize("taker", ["globex", None])
 @pytest.mark.parametrize("work", [ask, lambda steps: first(answers(), steps)])
 def test_one_that_is_started_in_a_scope_that_was_open_all_the_time(
-    on: Any, work: Any, taker: str | None, start: Any, steps: int, beside: Any
+    on: On, work: Any, taker: str | None, start: Any, steps: int, beside: Any
 ) -> None:
     """Neither the maker's scope nor the taker's opens or closes between making and starting it."""
     handed: list[Any] = []
@@ -338,7 +345,7 @@ async def first(items: AsyncIterator[Any], steps: int) -> Any:
     return found[0]
 
 
-def test_a_body_in_its_own_scope_may_put_others_in_force(on: Any) -> None:
+def test_a_body_in_its_own_scope_may_put_others_in_force(on: On) -> None:
     """That it was made in the first scope takes nothing from those that are opened or restored later."""
     with attribkit.attributed(tenant_id="umbrella"):
         captured = context.scope()
@@ -369,7 +376,7 @@ def test_a_body_in_its_own_scope_may_put_others_in_force(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_other_listeners_to_garbage_collections(on: Any) -> None:
+def test_other_listeners_to_garbage_collections(on: On) -> None:
     """Another's callback that is added later comes before ours, so that nothing is made unseen in between."""
     made_late: list[Any] = []
 
@@ -390,7 +397,7 @@ def test_other_listeners_to_garbage_collections(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_an_async_generator_of_nobodys_runs_for_whoever_iterates_it(on: Any) -> None:
+def test_an_async_generator_of_nobodys_runs_for_whoever_iterates_it(on: On) -> None:
     async def main() -> None:
         stream = answers()
         with attribkit.attributed(tenant_id="acme"):
@@ -402,7 +409,7 @@ def test_an_async_generator_of_nobodys_runs_for_whoever_iterates_it(on: Any) -> 
     asyncio.run(main())
 
 
-def test_decorated_callables_know_it_by_themselves(on: Any) -> None:
+def test_decorated_callables_know_it_by_themselves(on: On) -> None:
     @attribkit.attributed(feature="search")
     async def decorated() -> tuple[str | None, str | None]:
         return tenant(), context.in_force().attribution.get("feature")
@@ -415,7 +422,7 @@ def test_decorated_callables_know_it_by_themselves(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_exceptions_and_cancellation_are_what_they_were(on: Any) -> None:
+def test_exceptions_and_cancellation_are_what_they_were(on: On) -> None:
     async def failing() -> None:
         assert tenant() == "acme"
         await asyncio.sleep(0)
@@ -438,7 +445,7 @@ def test_exceptions_and_cancellation_are_what_they_were(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_thousand_of_them_across_garbage_collections(on: Any) -> None:
+def test_a_thousand_of_them_across_garbage_collections(on: On) -> None:
     async def main() -> None:
         jobs = []
         for name in WHO:
@@ -455,10 +462,10 @@ def test_a_thousand_of_them_across_garbage_collections(on: Any) -> None:
 
 
 def test_one_that_cannot_be_told_has_no_tenant_and_names_its_line(
-    on: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    on: On, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a loop that is not asyncio's own, whose steps nobody sees."""
-    monkeypatch.setattr(on, "_seen", lambda: False)
+    monkeypatch.setattr(tasks._on[0]._wake(), "_seen", lambda: False)
 
     async def main() -> None:
         (job,) = made(ask, "initech")
@@ -477,7 +484,7 @@ def test_one_that_cannot_be_told_has_no_tenant_and_names_its_line(
     assert __file__ in caplog.text and "carry" in caplog.text
 
 
-def test_made_after_its_scope_has_awaited(on: Any) -> None:
+def test_made_after_its_scope_has_awaited(on: On) -> None:
     async def serve(name: str, jobs: list[Any]) -> None:
         with attribkit.attributed(tenant_id=name):
             for _ in range(3):
@@ -497,7 +504,7 @@ def test_made_after_its_scope_has_awaited(on: Any) -> None:
     assert not on.made
 
 
-def test_the_last_of_several_starts_what_all_have_made(on: Any) -> None:
+def test_the_last_of_several_starts_what_all_have_made(on: On) -> None:
     """Their scopes are open all the time, as those of requests whose calls are batched."""
     pending: list[Any] = []
 
@@ -519,7 +526,7 @@ def test_the_last_of_several_starts_what_all_have_made(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_scope_that_a_pool_or_a_queue_has_put_in_force(on: Any) -> None:
+def test_a_scope_that_a_pool_or_a_queue_has_put_in_force(on: On) -> None:
     async def main() -> None:
         jobs = []
         for name in WHO:
@@ -531,7 +538,7 @@ def test_a_scope_that_a_pool_or_a_queue_has_put_in_force(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_a_task_with_a_context_of_its_own(on: Any) -> None:
+def test_a_task_with_a_context_of_its_own(on: On) -> None:
     async def main() -> None:
         tasks, mine = [], contextvars.Context()
         with attribkit.attributed(tenant_id="globex"):
@@ -545,7 +552,7 @@ def test_a_task_with_a_context_of_its_own(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_more_threads_than_their_stacks_are_high(on: Any) -> None:
+def test_more_threads_than_their_stacks_are_high(on: On) -> None:
     """A thread's number is how many frames are recorded: those that are left without one take nobody's work."""
     together, jobs = threading.Barrier(12), []
 
@@ -571,7 +578,7 @@ def test_more_threads_than_their_stacks_are_high(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_one_that_is_awaited_where_it_was_made_is_told(on: Any) -> None:
+def test_one_that_is_awaited_where_it_was_made_is_told(on: On) -> None:
     """Others open and close scopes meanwhile, and the loop goes on: the scope that was open all the time has it."""
 
     async def busy(name: str) -> None:
@@ -588,7 +595,7 @@ def test_one_that_is_awaited_where_it_was_made_is_told(on: Any) -> None:
     asyncio.run(main())
 
 
-def test_nothing_is_recorded_once_the_scopes_are_closed(on: Any) -> None:
+def test_nothing_is_recorded_once_the_scopes_are_closed(on: On) -> None:
     async def main() -> None:
         with attribkit.attributed(tenant_id="acme"):
             assert sys.get_coroutine_origin_tracking_depth() > 0
@@ -604,7 +611,7 @@ def test_nothing_is_recorded_once_the_scopes_are_closed(on: Any) -> None:
         assert sys.get_coroutine_origin_tracking_depth() == 0
 
 
-def test_debug_mode_keeps_its_own_recording(on: Any) -> None:
+def test_debug_mode_keeps_its_own_recording(on: On) -> None:
     async def main() -> None:
         depth = sys.get_coroutine_origin_tracking_depth()
         jobs = made(ask, *WHO)
@@ -617,7 +624,7 @@ def test_debug_mode_keeps_its_own_recording(on: Any) -> None:
     asyncio.run(main(), debug=True)
 
 
-def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
+def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: On) -> None:
     """Threads, with loops and without, make objects in scopes that are suspended or not, and run each other's."""
     made: list[tuple[str, Any]] = []
     wrong: list[tuple[str, str | None]] = []
@@ -699,7 +706,7 @@ def test_never_a_wrong_tenant_whatever_threads_and_loops_do(on: Any) -> None:
     assert right[0] > 300
 
 
-def test_scopes_that_interleaved_generators_open(on: Any) -> None:
+def test_scopes_that_interleaved_generators_open(on: On) -> None:
     async def own(name: str) -> AsyncIterator[str | None]:
         with attribkit.attributed(tenant_id=name):
             for _ in range(3):
@@ -734,7 +741,7 @@ def test_scopes_that_interleaved_generators_open(on: Any) -> None:
     assert not on.made
 
 
-def test_what_is_made_beside_a_scope_that_a_generator_holds_open(on: Any) -> None:
+def test_what_is_made_beside_a_scope_that_a_generator_holds_open(on: On) -> None:
     async def holding() -> AsyncIterator[None]:
         with attribkit.attributed(tenant_id="globex"):
             yield
@@ -751,7 +758,7 @@ def test_what_is_made_beside_a_scope_that_a_generator_holds_open(on: Any) -> Non
     asyncio.run(main())
 
 
-def test_a_forked_child_begins_anew(on: Any) -> None:
+def test_a_forked_child_begins_anew(on: On) -> None:
     async def elsewhere(opened: threading.Event, over: threading.Event) -> None:
         with attribkit.attributed(tenant_id="globex"):
             await asyncio.sleep(0)
@@ -775,7 +782,7 @@ def test_a_forked_child_begins_anew(on: Any) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_context_manager_made_of_a_generator_is_whose_it_is(on: Any) -> None:
+def test_a_context_manager_made_of_a_generator_is_whose_it_is(on: On) -> None:
     @contextlib.contextmanager
     def scoped(name: str) -> Iterator[None]:
         with attribkit.attributed(tenant_id=name):
@@ -800,7 +807,7 @@ def test_a_context_manager_made_of_a_generator_is_whose_it_is(on: Any) -> None:
 
 
 @pytest.mark.parametrize("timed", [False, True])
-def test_made_of_a_queues_items_and_gathered_together(on: Any, timed: bool) -> None:
+def test_made_of_a_queues_items_and_gathered_together(on: On, timed: bool) -> None:
     """A micro-batcher: all start under the last one's item. Whether it works on one or on all is not always certain."""
 
     async def main() -> None:
@@ -826,7 +833,7 @@ def test_made_of_a_queues_items_and_gathered_together(on: Any, timed: bool) -> N
     asyncio.run(main())
 
 
-def test_threads_beyond_those_that_can_be_told_apart_keep_their_own_work(on: Any) -> None:
+def test_threads_beyond_those_that_can_be_told_apart_keep_their_own_work(on: On) -> None:
     seen: list[tuple[str, str | None]] = []
 
     async def serve(name: str) -> None:
@@ -842,3 +849,56 @@ def test_threads_beyond_those_that_can_be_told_apart_keep_their_own_work(on: Any
     run_together(threads, 1e-4)
     assert len(seen) == 30 * 3 * 3 * 4
     assert [pair for pair in seen if pair[0] != pair[1]] == []
+
+
+# -- the first scope of all -------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_looked_for_before_the_first_scope(on: On) -> None:
+    before = list(gc.callbacks)
+    asyncio.run(ask())
+    assert tasks._awake == [] and gc.callbacks == before
+    attribkit.uninstrument()
+    assert context._origins is None
+
+
+def test_first_scopes_of_several_threads_at_a_time(on: On) -> None:
+    ready = threading.Barrier(4)
+    made: dict[str, Any] = {}
+
+    def open_one(name: str) -> None:
+        ready.wait()
+        with attribkit.attributed(tenant_id=name):
+            made[name] = ask()
+
+    run_together([threading.Thread(target=open_one, args=(f"t{i}",)) for i in range(4)], 1e-5)
+    assert len(tasks._awake) == 1 and context._origins is tasks._awake[0]
+
+    async def main() -> dict[str, str | None]:
+        return {name: await work for name, work in made.items()}
+
+    assert asyncio.run(main()) == {name: name for name in made}
+
+
+def test_a_loop_that_runs_when_another_thread_opens_the_first_scope(on: On) -> None:
+    loop = asyncio.new_event_loop()
+    running = threading.Thread(target=loop.run_forever)
+    running.start()
+
+    async def keep() -> Any:
+        with attribkit.attributed(tenant_id="inner"):
+            return ask()
+
+    async def run(work: Any) -> str | None:
+        return await work
+
+    try:
+        with attribkit.attributed(tenant_id="acme"):
+            made = asyncio.run_coroutine_threadsafe(keep(), loop).result()
+        with attribkit.attributed(tenant_id="globex"):
+            assert asyncio.run_coroutine_threadsafe(run(made), loop).result() == "inner"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        running.join()
+        loop.close()
+    assert loop._attribkit_thread is None

@@ -56,6 +56,7 @@ LATE = QUEUE_ROOMS | {
     *("http_exchanges", "http_bodies", "http_httpx_calls", "http_aiohttp", "http_requests", "anthropic_replies"),
     *("langchain_metering", "langchain_replies", "checkpoints", "langgraph_remote", "commands", "wire"),
     *("telemetry.counts", "open_spans"),
+    *("coroutines", "births"),
 }
 """Rooms that come with the first use of what they are for."""
 

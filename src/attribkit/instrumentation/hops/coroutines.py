@@ -40,13 +40,11 @@ from attribkit import context, faults
 from attribkit.context import EMPTY, Scope
 from attribkit.instrumentation.hops.births import Births, Mark, State, Watch, frame_of, frames_recorded, unstarted
 from attribkit.instrumentation.hops.frames import frames_above
+from attribkit.instrumentation.hops.scoped_threads import DEPTHS, Local, ScopedThread
 
 __all__ = ["Coroutines"]
 
-_DEPTHS = (*range(1, 10), *range(11, 25))
-"""Frames recorded for a coroutine that is made in a scope: a number for each thread in which one is open, where the
-stack has as many frames. asyncio's debug mode records 10."""
-_OURS = frozenset(_DEPTHS)
+_OURS = frozenset(DEPTHS)
 _ABOVE = 6
 """Our own frames on a stack where a number is looked for."""
 _SPARE = 4
@@ -62,52 +60,12 @@ _running_loop = events._get_running_loop
 _CONTEXT = context.__name__
 
 
-class _Thread:
-    """One thread in which scopes have been open."""
-
-    __slots__ = ("blind", "first", "free", "looked", "mixed", "number", "numbered", "opened", "scope", "step", "unseen")
-
-    def __init__(self, free: list[int]) -> None:
-        self.free = free
-        """The numbers that no thread has."""
-        self.first: object = None
-        """The tenant of the first scope in which it went on after it looked at what was made."""
-        self.mixed = False
-        """True if it has been in another's since."""
-        self.looked = False
-        """True if it looked at what was made when it asked last, in a loop, in which scope it was."""
-        self.scope: Scope = EMPTY
-        """The one that it was seen in last."""
-        self.step = 0
-        """Counts the steps of its loop."""
-        self.number = 0
-        """How many frames are recorded in it. 0: it has no number."""
-        self.numbered = 0
-        """`context.opened_so_far()` when it got that number."""
-        self.opened = 0
-        """How many scopes are open that were opened in it."""
-        self.blind = 0
-        """How many of those in which nothing is recorded."""
-        self.unseen: list[_Opening] = []
-        """Those that were opened in the step under way of a loop whose steps are not seen."""
-
-    def __del__(self) -> None:
-        if self.number:
-            heappush(self.free, self.number)
-
-
-class _Local(threading.local):
-    """What is the running thread's own."""
-
-    own: _Thread | None = None
-
-
 class _Opening:
     """A scope while it is open."""
 
     __slots__ = ("blind", "body", "numberless", "thread")
 
-    def __init__(self, thread: _Thread) -> None:
+    def __init__(self, thread: ScopedThread) -> None:
         self.thread = thread
         self.blind = False
         """True where nothing is recorded of what is made in it."""
@@ -204,8 +162,9 @@ class Coroutines:
     meanwhile: what it moves is listed as it starts.
     """
 
-    def __init__(self, found: Callable[[], None], seen: Callable[[], bool]) -> None:
-        """`found` is called when there may be such objects. `seen` says whether the steps of asyncio's loops are."""
+    def __init__(self, found: Callable[[], None], seen: Callable[[], bool], here: Local, free: list[int]) -> None:
+        """`found` is called when there may be such objects. `seen` says whether the steps of asyncio's loops are.
+        `here` has what is known of the threads in which loops have begun, and `free` the numbers that none has."""
         self._found = found
         self._seen = seen
         self.made: dict[int, _Made | _Body] = {}
@@ -213,8 +172,8 @@ class Coroutines:
         self._dead: deque[_Made] = deque()
         self.idle = 0
         self._asked_once = False
-        self._here = _Local()
-        self._free = list(_DEPTHS)
+        self._here = here
+        self._free = free
         self._blind = 0
         """How many scopes are open in which nothing is recorded."""
         self._blind_lately = False
@@ -225,7 +184,7 @@ class Coroutines:
         """`context.opened_so_far()` then, with the scope that was about to open."""
         self._alone: int | None = None
         """The only thread that has a number, if it has been in one scope ever since, by its identity."""
-        self._resting: _Thread | None = None
+        self._resting: ScopedThread | None = None
         """The thread in which nothing is recorded as there is but the one scope around its loop."""
         self._others: Literal["", "threads", "loops"] | None = None
         """What `_others` has said in the look under way."""
@@ -254,16 +213,17 @@ class Coroutines:
         """In a child process there is one thread, and no scope of the others."""
         thread = self.thread()
         self._births.forked(thread.number)
-        self._free = thread.free = [depth for depth in _DEPTHS if depth != thread.number]
+        self._free = thread.free = [depth for depth in DEPTHS if depth != thread.number]
         self._blind, self._numberless = thread.blind, 0
         self._alone = self._resting = None
 
     # -- scopes come in force --------------------------------------------------------------------------------------
 
-    def opened(self, scope: Scope, at_once: bool = False) -> _Opening | None:
-        """Have the thread record the coroutines that are made in the scope from here on."""
+    def opened(self, scope: Scope, at_once: bool = False, frame: types.FrameType | None = None) -> _Opening | None:
+        """Have the thread record the coroutines that are made in the scope from here on. `frame` opens it; None is the
+        caller's."""
         try:
-            frame = _generator_body(sys._getframe(1))
+            frame = _generator_body(frame or sys._getframe(1))
             with self._births.asking:
                 if frame is None:
                     return self._open(scope, at_once)
@@ -281,7 +241,7 @@ class Coroutines:
         if not self._asked_once:  # the first tasks may be created with contexts of their own
             self._asked_once = True
             self._asked()
-        alone = len(self._free) == len(_DEPTHS) and not self._blind
+        alone = len(self._free) == len(DEPTHS) and not self._blind
         if alone:
             self._births.skip()  # whatever there is was made in no scope
         elif not (at_once and thread.looked and _running_loop() is not None):
@@ -305,7 +265,7 @@ class Coroutines:
             thread.unseen.append(opening)
         if alone and loop is None and thread.number:
             self._alone = threading.get_ident()
-            if len(self._free) != len(_DEPTHS) - 1:  # the step of another thread's loop has come between
+            if len(self._free) != len(DEPTHS) - 1:  # the step of another thread's loop has come between
                 self._alone = None
         self._births.be_last()
         return opening
@@ -317,7 +277,7 @@ class Coroutines:
         self._blind += 1
         self._blind_lately = True
 
-    def _stepped(self, thread: _Thread) -> None:
+    def _stepped(self, thread: ScopedThread) -> None:
         """The step is over in which scopes were opened, and those that follow are not seen."""
         try:
             with self._births.asking:
@@ -379,13 +339,13 @@ class Coroutines:
         if self._alone == threading.get_ident():
             self._rest(self.thread())
 
-    def _rest(self, thread: _Thread) -> None:
+    def _rest(self, thread: ScopedThread) -> None:
         """Record nothing while there is but the one scope around the loop of this thread."""
         self._resting, self._rested = thread, True
         if _get_depth() in _OURS:
             _set_depth(0)
 
-    def _record(self, thread: _Thread) -> None:
+    def _record(self, thread: ScopedThread) -> None:
         """Record with the thread's number."""
         if self._alone == threading.get_ident() and _running_loop() is not None:
             self._rest(thread)
@@ -394,7 +354,7 @@ class Coroutines:
         if self._resting is thread:
             self._resting = None
 
-    def _end_alone(self, thread: _Thread) -> None:
+    def _end_alone(self, thread: ScopedThread) -> None:
         """There is more than one scope from now on."""
         self._alone = None
         if self._resting is not None and self._resting is not thread:
@@ -473,8 +433,8 @@ class Coroutines:
             return True
         thread = self._here.own
         if thread is None or not thread.number:
-            return len(self._free) < len(_DEPTHS)
-        return thread.mixed or thread.scope is EMPTY or len(self._free) < len(_DEPTHS) - 1
+            return len(self._free) < len(DEPTHS)
+        return thread.mixed or thread.scope is EMPTY or len(self._free) < len(DEPTHS) - 1
 
     def _asked(self) -> None:
         self.idle = 0
@@ -493,11 +453,11 @@ class Coroutines:
                 return 0
         return number
 
-    def thread(self) -> _Thread:
+    def thread(self) -> ScopedThread:
         """Return the running thread."""
         thread = self._here.own
         if thread is None:
-            thread = self._here.own = _Thread(self._free)
+            thread = self._here.own = ScopedThread(self._free)
         return thread
 
     # -- finding ---------------------------------------------------------------------------------------------------
@@ -506,9 +466,9 @@ class Coroutines:
         """Say what to look for when a garbage collection starts in this thread."""
         if self._alone is not None and self._alone == threading.get_ident():
             return "later"  # a whole program runs in it: much is made, and hardly anything is left at the end
-        return "work" if self._blind or len(self._free) < len(_DEPTHS) else "nothing"
+        return "work" if self._blind or len(self._free) < len(DEPTHS) else "nothing"
 
-    def _look(self, thread: _Thread) -> None:
+    def _look(self, thread: ScopedThread) -> None:
         """Say to which scope each object belongs that was made since the last look, as far as it can be told."""
         with self._births.asking:
             while self._dead:
@@ -549,7 +509,7 @@ class Coroutines:
         mark: State | Mark | None,
         work: Any,
         frame: types.FrameType,
-        thread: _Thread,
+        thread: ScopedThread,
         inside: tuple[_Made | _Body, Any] | None,
         opened_before: int,
     ) -> None:
@@ -592,7 +552,7 @@ class Coroutines:
         self.made[made.frame] = made
         self._asked()
 
-    def _said(self, mark: Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None) -> _Said:
+    def _said(self, mark: Mark | None, thread: ScopedThread, inside: tuple[_Made | _Body, Any] | None) -> _Said:
         """Return what a mark stands for, as the running thread may read it."""
         if mark is None:
             return _NOBODY
@@ -609,7 +569,7 @@ class Coroutines:
         return among | {scope.attribution.tenant_id} if among is not None and _is_certain(scope) else _STARTERS
 
     def _said_of_generator(
-        self, state: State | Mark | None, thread: _Thread, inside: tuple[_Made | _Body, Any] | None
+        self, state: State | Mark | None, thread: ScopedThread, inside: tuple[_Made | _Body, Any] | None
     ) -> _Said:
         """Return in which scope an async generator was made. It does not say in which thread."""
         if not isinstance(state, dict):

@@ -5,21 +5,30 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from attribkit import context
+from attribkit import context, faults
+from attribkit.context import EMPTY, Scope
+from attribkit.instrumentation.hops.scoped_threads import DEPTHS, Local, ScopedThread
 from attribkit.instrumentation.patching import Patch, Standby
+from attribkit.late import Late
 
 if TYPE_CHECKING:
+    from attribkit.instrumentation.hops import coroutines as rooms
     from attribkit.instrumentation.hops.coroutines import Coroutines
+else:
+    rooms = Late(f"{__package__}.coroutines")
 
 __all__ = ["find_origins", "patches"]
 
-_on: list[Coroutines] = []
+_on: list[_Origins] = []
 """The one that is on, none before asyncio is imported."""
+_awake: list[Coroutines] = []
+"""What it has woken."""
 _creating, _stepping = Standby(), Standby()
 _PATIENCE = 1_000
 """Tasks that are created without a foreign coroutine in sight before the patch rests."""
@@ -31,22 +40,100 @@ def _tells() -> bool:
     return sys.implementation.name == "cpython" and locked() and "gevent" not in sys.modules
 
 
+class _Origins:
+    """What `context` asks in which scope coroutines were made, until the first scope comes in force: in none.
+
+    Only then is the room loaded that finds it out. It is told of the threads in which loops have begun before.
+    """
+
+    def __init__(self, running_loop: Callable[[], object]) -> None:
+        self._running_loop = running_loop
+        self._here = Local()
+        self._free = list(DEPTHS)
+        self._waking = threading.RLock()
+        self._ended = False
+        self.awake: Coroutines | None = None
+
+    def end(self) -> None:
+        with self._waking:
+            self._ended = True
+        context.remember_origins(None)
+        if self.awake is not None:
+            self.awake.stop()
+
+    def forked(self) -> None:
+        self._waking = threading.RLock()
+
+    def thread(self) -> ScopedThread:
+        """Return the running thread."""
+        if self.awake is not None:
+            return self.awake.thread()
+        thread = self._here.own
+        if thread is None:
+            thread = self._here.own = ScopedThread(self._free)
+        return thread
+
+    def _wake(self) -> Coroutines:
+        room = rooms.Coroutines  # loaded while no lock is held that who loads it as well could wait for
+        with self._waking:
+            if self.awake is None:
+                coroutines = room(_creating.wake, _steps_seen, self._here, self._free)
+                if self.awake is None:  # a signal handler may have come between
+                    self.awake = coroutines
+                    if not self._ended:
+                        _awake.append(coroutines)
+                        coroutines.start()
+            return self.awake
+
+    def opened(self, scope: Scope, at_once: bool = False) -> object:
+        try:
+            return self._wake().opened(scope, at_once, sys._getframe(1))
+        except Exception as fault:
+            faults.note("coroutines.opened", fault)
+            return None
+
+    def closed(self, opening: Any) -> None:
+        if self.awake is not None:
+            self.awake.closed(opening)
+
+    def moved(self) -> None:
+        if self.awake is None and (self._here.own is None or context.scope() is EMPTY or self._running_loop() is None):
+            return
+        try:
+            self._wake().moved()
+        except Exception as fault:
+            faults.note("coroutines.moved", fault)
+
+    def resolved(self, here: Scope) -> Scope:
+        if self.awake is not None:
+            return self.awake.resolved(here)
+        if self._running_loop() is not None:
+            self.thread()
+        return here
+
+    def placed(self, scope: Scope) -> Scope:
+        return scope if self.awake is None else self.awake.placed(scope)
+
+    def settled(self, work: object) -> None:
+        if self.awake is not None:
+            self.awake.settled(work)
+
+
 def find_origins() -> Callable[[], None]:
     """Find out where coroutines were made, from when asyncio is imported. Return what ends that."""
     wanted = [True]
 
     def imported(module: Any) -> None:
         if wanted and _tells():
-            from attribkit.instrumentation.hops.coroutines import Coroutines
-
-            coroutines = Coroutines(_creating.wake, _steps_seen)
-            coroutines.start()
-            _on.append(coroutines)
+            origins = _Origins(module._get_running_loop)
+            context.remember_origins(origins)
+            _on.append(origins)
 
     def end() -> None:
         wanted.clear()
+        _awake.clear()
         while _on:
-            _on.pop().stop()
+            _on.pop().end()
 
     wrapt.register_post_import_hook(imported, "asyncio")
     return end
@@ -72,8 +159,8 @@ def _step(original: Callable[[Any], None], switch: list[None]) -> Callable[[Any]
         if thread is not None:
             thread.step += 1
             scope = scope_of(handle._context)
-            if scope is not thread.scope and _on:
-                _on[0].step(scope)
+            if scope is not thread.scope and _awake:
+                _awake[0].step(scope)
         return original(handle)
 
     return run
@@ -82,20 +169,24 @@ def _step(original: Callable[[Any], None], switch: list[None]) -> Callable[[Any]
 def _run_forever(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not _on:
         return wrapped(*args, **kwargs)
-    coroutines = _on[0]
-    instance._attribkit_thread = coroutines.thread()
-    coroutines.begun()
+    origins = _on[0]
+    instance._attribkit_thread = origins.thread()
+    if origins.awake is not None:
+        origins.awake.begun()
     try:
         return wrapped(*args, **kwargs)
     finally:
         instance._attribkit_thread = None
-        coroutines.ended()
+        if origins.awake is not None:
+            origins.awake.ended()
 
 
 def _forked() -> None:
     _creating.forked()
     _stepping.forked()
-    for coroutines in _on:
+    for origins in _on:
+        origins.forked()
+    for coroutines in _awake:
         coroutines.forked()
 
 
@@ -104,9 +195,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if not _on:
+    if not _awake:
         return wrapped(*args, **kwargs)
-    coroutines = _on[0]
+    coroutines = _awake[0]
     if coroutines.made or coroutines.mixed() or kwargs.get("context") is not None:
         coroutines.idle = 0
         return coroutines.create_task(wrapped, instance, args, kwargs)
@@ -117,8 +208,8 @@ def _create_task(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dic
 
 
 def _to_thread(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if _on and _on[0].made:
-        return _on[0].run_in_thread(wrapped, instance, args, kwargs)
+    if _awake and _awake[0].made:
+        return _awake[0].run_in_thread(wrapped, instance, args, kwargs)
     return wrapped(*args, **kwargs)
 
 

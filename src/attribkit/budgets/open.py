@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from attribkit.errors import ConfigurationError
 from attribkit.storage.urls import parse_url
@@ -20,13 +20,16 @@ __all__ = ["SCHEMES", "Place", "budget_url", "place_of", "read_budgets"]
 SCHEMES = ("sqlite", "postgresql", "redis", "rediss", "memory")
 
 
-class Place(NamedTuple):
+class Place:
     """Where budgets are counted."""
 
-    open: Callable[[], Store]
-    """Returns the store; nothing is opened before it is called."""
-    journals: str | None
-    """The folder in which the processes of this machine keep what they have not told the store yet."""
+    __slots__ = ("journals", "open")
+
+    def __init__(self, open: Callable[[], Store], journals: str | None) -> None:
+        self.open = open
+        """Returns the store; nothing is opened before it is called."""
+        self.journals = journals
+        """The folder in which the processes of this machine keep what they have not told the store yet."""
 
 
 def place_of(url: str | None) -> Place:

@@ -9,7 +9,6 @@ characters, a backslash) is covered by none.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 __all__ = ["Place", "covers", "place"]
@@ -19,17 +18,20 @@ _DOT = "(?i:%2e)"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Place(NamedTuple):
+class Place:
     """A URL, reduced to what decides who gets the request."""
 
-    scheme: str
-    host: str
-    port: int | None
-    """None where the URL names none."""
-    path: str
-    """Without a slash at the end: "" for the root."""
-    plain: bool
-    """False when the URL has a user, a query or a fragment, which a prefix cannot have."""
+    __slots__ = ("host", "path", "plain", "port", "scheme")
+
+    def __init__(self, scheme: str, host: str, port: int | None, path: str, plain: bool) -> None:
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        """None where the URL names none."""
+        self.path = path
+        """Without a slash at the end: "" for the root."""
+        self.plain = plain
+        """False when the URL has a user, a query or a fragment, which a prefix cannot have."""
 
 
 def place(url: str) -> Place | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from attribkit.errors import ConfigurationError
 from attribkit.gateways.base import Dialect
@@ -18,12 +18,21 @@ _KEYS = ("dialect", "fields", "pseudonymise", "tiers", "headers", "buckets", "st
 _SECRET_LENGTH = 16
 
 
-class RouteSettings(NamedTuple):
-    dialect: Dialect
-    fields: frozenset[str] | None = None
-    """The only fields that are told; None for all."""
-    pseudonymise: frozenset[str] = frozenset()
-    stream_usage: bool = True
+class RouteSettings:
+    __slots__ = ("dialect", "fields", "pseudonymise", "stream_usage")
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        fields: frozenset[str] | None = None,
+        pseudonymise: frozenset[str] = frozenset(),
+        stream_usage: bool = True,
+    ) -> None:
+        self.dialect = dialect
+        self.fields = fields
+        """The only fields that are told; None for all."""
+        self.pseudonymise = pseudonymise
+        self.stream_usage = stream_usage
 
 
 def _refuse(name: str, value: object, why: str, allowed: Iterable[str] = ()) -> NoReturn:

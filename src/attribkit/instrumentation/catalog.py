@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from attribkit.instrumentation.patching import Patch
 from attribkit.pipeline import Pipeline
@@ -15,28 +15,41 @@ if TYPE_CHECKING:
 __all__ = ["GROUPS", "LISTENERS", "ROOMS", "Parts", "Room"]
 
 
-class Parts(NamedTuple):
+class Parts:
     """What rooms are built of."""
 
-    pipeline: Pipeline
-    messages: Messages
-    """Writes the fields into the messages of jobs."""
-    peers: Peers | None
-    """The services that get the carrier."""
-    carrier_key: bytes | None
-    """Signs what child programs get."""
-    read_replies: bool = True
-    """Whether a gateway says something in its response headers."""
+    __slots__ = ("carrier_key", "messages", "peers", "pipeline", "read_replies")
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        messages: Messages,
+        peers: Peers | None,
+        carrier_key: bytes | None,
+        read_replies: bool = True,
+    ) -> None:
+        self.pipeline = pipeline
+        self.messages = messages
+        """Writes the fields into the messages of jobs."""
+        self.peers = peers
+        """The services that get the carrier."""
+        self.carrier_key = carrier_key
+        """Signs what child programs get."""
+        self.read_replies = read_replies
+        """Whether a gateway says something in its response headers."""
 
 
-class Room(NamedTuple):
+class Room:
     """The rows of some libraries."""
 
-    group: str
-    libraries: tuple[str, ...]
-    """Modules. Nothing of the room is loaded before one of them is imported. (Not a namespace package: there is no
-    moment at which such a one has been imported.)"""
-    rows: Callable[[Parts], Iterable[Patch]]
+    __slots__ = ("group", "libraries", "rows")
+
+    def __init__(self, group: str, libraries: tuple[str, ...], rows: Callable[[Parts], Iterable[Patch]]) -> None:
+        self.group = group
+        self.libraries = libraries
+        """Modules. Nothing of the room is loaded before one of them is imported. (Not a namespace package: there is no
+        moment at which such a one has been imported.)"""
+        self.rows = rows
 
 
 def _openai(parts: Parts) -> Iterable[Patch]:
@@ -133,7 +146,19 @@ def _memory_streams(parts: Parts) -> Iterable[Patch]:
 def _process_queues(parts: Parts) -> Iterable[Patch]:
     from attribkit.instrumentation.hops import process_queues
 
-    return process_queues.patches()
+    return process_queues.patches("queues")
+
+
+def _process_pipes(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import process_queues
+
+    return process_queues.patches("connection")
+
+
+def _process_managers(parts: Parts) -> Iterable[Patch]:
+    from attribkit.instrumentation.hops import process_queues
+
+    return process_queues.patches("managers")
 
 
 def _langchain(parts: Parts) -> Iterable[Patch]:
@@ -222,7 +247,9 @@ ROOMS = (
     Room("peers", ("httpx", "httpx2", "requests", "aiohttp", "websockets", "grpc"), _peers),
     Room("queues", ("queue", "asyncio"), _queues),
     Room("queues", ("anyio.streams.memory",), _memory_streams),
-    Room("queues", ("multiprocessing",), _process_queues),
+    Room("queues", ("multiprocessing.queues",), _process_queues),
+    Room("queues", ("multiprocessing.connection",), _process_pipes),
+    Room("queues", ("multiprocessing.managers",), _process_managers),
     Room("web", ("starlette", "sse_starlette", "fastapi", "werkzeug", "django"), _web),
     Room("celery", ("celery",), _celery),
     Room("dramatiq", ("dramatiq",), _dramatiq),

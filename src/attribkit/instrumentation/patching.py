@@ -62,33 +62,62 @@ class Standby:
         self._lock = threading.RLock()
 
 
-class Patch(NamedTuple):
+class Patch:
     """One wrapped attribute of one library."""
 
-    module: str
-    """The module that defines the attribute; importing it is what applies the patch."""
-    path: str
-    """A dotted path inside the module: `Class.method` or `function`."""
-    wrapper: Wrapper | Replacement
-    group: str
-    """The setting that turns it off: openai, langchain, ..."""
-    distribution: str
-    """The package whose version is reported."""
-    required: bool = True
-    """False for a target that only some versions have; without it the call is still right."""
-    own: bool = False
-    """True for a target that is wrapped only where the class itself has it: a stranger who has wrapped an inherited
-    method on a subclass calls the original past our wrapper on the base class."""
-    hot: bool = False
-    """True on the path of every model call: a plain function stands there, as a wrapper object costs 10,000
-    instructions each time. For methods, and for functions of a module that are no coroutine functions."""
-    standby: Standby | None = None
-    """What puts it on and takes it off as it is needed; None for a patch that is always on."""
-    replaces: bool = False
-    """True where `wrapper` is a `Replacement`: for a target that is used so often that a proxy in front of it shows."""
-    direct: Direct | None = None
-    """For a hot target: makes a function that names the parameters, where packing and unpacking them shows. It calls
-    its own `__wrapped__`. Where that cannot stand there, `wrapper` does."""
+    __slots__ = (
+        "direct",
+        "distribution",
+        "group",
+        "hot",
+        "module",
+        "own",
+        "path",
+        "replaces",
+        "required",
+        "standby",
+        "wrapper",
+    )
+
+    def __init__(
+        self,
+        module: str,
+        path: str,
+        wrapper: Wrapper | Replacement,
+        group: str,
+        distribution: str,
+        required: bool = True,
+        own: bool = False,
+        hot: bool = False,
+        standby: Standby | None = None,
+        replaces: bool = False,
+        direct: Direct | None = None,
+    ) -> None:
+        self.module = module
+        """The module that defines the attribute; importing it is what applies the patch."""
+        self.path = path
+        """A dotted path inside the module: `Class.method` or `function`."""
+        self.wrapper = wrapper
+        self.group = group
+        """The setting that turns it off: openai, langchain, ..."""
+        self.distribution = distribution
+        """The package whose version is reported."""
+        self.required = required
+        """False for a target that only some versions have; without it the call is still right."""
+        self.own = own
+        """True for a target that is wrapped only where the class itself has it: a stranger who has wrapped an inherited
+        method on a subclass calls the original past our wrapper on the base class."""
+        self.hot = hot
+        """True on the path of every model call: a plain function stands there, as a wrapper object costs 10,000
+        instructions each time. For methods, and for functions of a module that are no coroutine functions."""
+        self.standby = standby
+        """What puts it on and takes it off as it is needed; None for a patch that is always on."""
+        self.replaces = replaces
+        """True where `wrapper` is a `Replacement`: for a target that is used so often that a proxy in front of it
+        shows."""
+        self.direct = direct
+        """For a hot target: makes a function that names the parameters, where packing and unpacking them shows. It
+        calls its own `__wrapped__`. Where that cannot stand there, `wrapper` does."""
 
 
 class PatchState(NamedTuple):
@@ -104,11 +133,6 @@ class PatchState(NamedTuple):
     def optional(self) -> bool:
         """Whether it waits for a module that this version of its library may not have."""
         return self.reason == _PERHAPS
-
-
-class _State(NamedTuple):
-    status: Status
-    reason: str | None
 
 
 class _Applied:
@@ -206,7 +230,7 @@ class Patches:
     def __init__(self) -> None:
         self._rows: list[Patch] = []
         self._applied: dict[Patch, _Applied] = {}
-        self._states: dict[Patch, _State] = {}
+        self._states: dict[Patch, tuple[Status, str | None]] = {}
         self._on = True
 
     def apply(self, rows: Iterable[Patch]) -> None:
@@ -254,7 +278,7 @@ class Patches:
 
     def _imported(self, module: Any) -> None:
         for row in self._rows:
-            if row.module == module.__name__ and row in self._states and self._states[row].status == "waiting":
+            if row.module == module.__name__ and row in self._states and self._states[row][0] == "waiting":
                 self._apply(row)
 
     def _apply(self, row: Patch) -> None:
@@ -305,7 +329,7 @@ class Patches:
         self._applied[row] = _Applied(owner, name, handle, inherited, switch)
 
     def _note(self, row: Patch, status: Status, reason: str | None = None) -> None:
-        self._states[row] = _State(status, reason)
+        self._states[row] = status, reason
 
     def undo(self) -> None:
         """Take every patch off; what waits will not come on."""
@@ -328,8 +352,8 @@ class Patches:
         def told() -> tuple[PatchState, ...]:
             version = functools.cache(_version)
             return tuple(
-                PatchState(row.group, _target(row), state.status, version(row.distribution), state.reason)
-                for row, state in states
+                PatchState(row.group, _target(row), status, version(row.distribution), reason)
+                for row, (status, reason) in states
             )
 
         return told

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from attribkit.errors import ConfigurationError
 
@@ -17,11 +16,14 @@ _LATER = {
 }
 
 
-class DatabaseURL(NamedTuple):
+class DatabaseURL:
     """A URL taken apart. `path` is absolute for a SQLite file and None for a store in memory."""
 
-    scheme: str
-    path: str | None
+    __slots__ = ("path", "scheme")
+
+    def __init__(self, scheme: str, path: str | None) -> None:
+        self.scheme = scheme
+        self.path = path
 
 
 def parse_url(url: str, *, name: str = "ledger", schemes: Sequence[str] = ("sqlite", "memory")) -> DatabaseURL:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import Token
-from typing import Any, NamedTuple
+from typing import Any
 
 __all__ = ["Nested", "enter", "leave"]
 
@@ -22,12 +21,8 @@ def _load() -> Any:
     return context
 
 
-class Nested(NamedTuple):
-    """What `leave` needs to undo one `enter`."""
-
-    token: Token[Any]
-    entered: Any
-    before: Any
+Nested = tuple[Any, Any, Any]
+"""What `leave` needs to undo one `enter`: the token, what was entered, and what was before."""
 
 
 def enter(span: Any) -> Nested:
@@ -35,7 +30,7 @@ def enter(span: Any) -> Nested:
     context = _context or _load()
     before = context.get_current()
     entered = _set_span_in_context(span, before)
-    return Nested(context.attach(entered), entered, before)
+    return context.attach(entered), entered, before
 
 
 def leave(nested: Nested) -> None:
@@ -45,13 +40,14 @@ def leave(nested: Nested) -> None:
     log a stack trace for it: there, what was current before is set again if ours is still in force, and anything else
     is left alone.
     """
+    token, entered, before = nested
     context = _context or _load()
     runtime = getattr(context, "_RUNTIME_CONTEXT", None)
     if runtime is not None:
         try:
-            runtime.detach(nested.token)
+            runtime.detach(token)
             return
         except Exception:
             pass
-    if context.get_current() is nested.entered:
-        context.attach(nested.before)
+    if context.get_current() is entered:
+        context.attach(before)

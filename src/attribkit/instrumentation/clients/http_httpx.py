@@ -9,16 +9,18 @@ from attribkit import faults
 from attribkit.instrumentation.clients.http_calls import RawCalls
 from attribkit.instrumentation.clients.opening import InForce
 from attribkit.instrumentation.clients.stainless import BYPASSED, EXTENSION
-from attribkit.instrumentation.deferred import streams
+from attribkit.instrumentation.first_call import FirstCall
 from attribkit.instrumentation.patching import Patch
 from attribkit.late import Late
 from attribkit.pipeline import Operation
 
 if TYPE_CHECKING:
+    from attribkit.instrumentation import deferred
     from attribkit.instrumentation.clients import http_httpx_calls
     from attribkit.instrumentation.clients.http_exchanges import Exchange
 else:
     http_httpx_calls = Late(f"{__package__}.http_httpx_calls")
+    deferred = Late("attribkit.instrumentation.deferred")
 
 __all__ = ["patches"]
 
@@ -101,6 +103,7 @@ class _Httpx:
 def patches(calls: RawCalls) -> tuple[Patch, ...]:
     """Return the rows of both libraries."""
     rows: list[Patch] = []
+    streams = FirstCall(lambda: deferred).wrapper("streams")
     for library in ("httpx", "httpx2"):
         httpx, module = _Httpx(calls, library), f"{library}._client"
         rows += (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attribkit.instrumentation.deferred import streams
 from attribkit.instrumentation.patching import Patch
 
 __all__ = ["SDK", "patches", "sdk_of"]
@@ -41,6 +40,8 @@ def sdk_of(headers: Mapping[str, str]) -> SDK | None:
 
 def patches() -> tuple[Patch, ...]:
     """Return the rows that keep the scope of Cohere's streams, which ask at their first step."""
+    from attribkit.instrumentation.deferred import streams
+
     return (
         Patch("cohere.v2.client", "V2Client.chat_stream", streams, "http", "cohere", False),
         Patch("cohere.base_client", "BaseCohere.chat_stream", streams, "http", "cohere", False),

@@ -117,20 +117,20 @@ def _family(proxy: Any) -> bool:
     return getattr(proxy, "_authkey", None) == current_process().authkey
 
 
-def patches() -> tuple[Patch, ...]:
-    """Return the rows of multiprocessing's queues, pipes and managers."""
+_WRAPPERS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "queues": (
+        ("Queue.put", _put),
+        ("Queue.get", _get),
+        ("JoinableQueue.put", _put),
+        ("SimpleQueue.put", _put),
+        ("SimpleQueue.get", _get),
+    ),
+    "connection": (("Pipe", _pipe), ("_ConnectionBase.send", _send), ("_ConnectionBase.recv", _recv)),
+    "managers": (("BaseProxy._callmethod", _call),),
+}
 
-    def row(module: str, path: str, wrapper: Any) -> Patch:
-        return Patch(f"multiprocessing.{module}", path, wrapper, "queues", "multiprocessing")
 
-    return (
-        row("queues", "Queue.put", _put),
-        row("queues", "Queue.get", _get),
-        row("queues", "JoinableQueue.put", _put),
-        row("queues", "SimpleQueue.put", _put),
-        row("queues", "SimpleQueue.get", _get),
-        row("connection", "Pipe", _pipe),
-        row("connection", "_ConnectionBase.send", _send),
-        row("connection", "_ConnectionBase.recv", _recv),
-        row("managers", "BaseProxy._callmethod", _call),
-    )
+def patches(module: str) -> tuple[Patch, ...]:
+    """Return the rows of one module of multiprocessing: queues, connection or managers."""
+    name = f"multiprocessing.{module}"
+    return tuple(Patch(name, path, wrapper, "queues", "multiprocessing") for path, wrapper in _WRAPPERS[module])

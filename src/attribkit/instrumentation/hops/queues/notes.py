@@ -8,11 +8,11 @@ from attribkit import faults
 from attribkit.attribution import Attribution
 from attribkit.context import EMPTY, Scope, in_force
 from attribkit.context import scope as in_variable
-from attribkit.instrumentation.hops.parcels import Fields
 from attribkit.instrumentation.hops.queues.known import beside, lent, serving, thread
 from attribkit.late import Late
 
 if TYPE_CHECKING:
+    from attribkit.instrumentation.hops.parcels import Fields
     from attribkit.instrumentation.hops.queues import claims, deliveries
 else:
     claims, deliveries = Late(f"{__package__}.claims"), Late(f"{__package__}.deliveries")

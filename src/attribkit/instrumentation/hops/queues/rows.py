@@ -14,7 +14,7 @@ from attribkit.context import scope as in_variable
 from attribkit.instrumentation.hops.queues.known import beside, creating, lasting, lent
 from attribkit.instrumentation.hops.queues.notes import note_attempt, note_got, note_put
 from attribkit.instrumentation.hops.queues.simple import SimpleQueue
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.patching import Patch, Standby
 from attribkit.late import Late
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _got_from(function: Any) -> Any:
 def patches() -> tuple[Patch, ...]:
     """Return the rows of the standard library's queues."""
 
-    def row(module: str, path: str, wrapper: Any, *, hot: bool = True) -> Patch:
-        return Patch(module, path, wrapper, "queues", module.partition(".")[0], hot=hot)
+    def row(module: str, path: str, wrapper: Any, *, hot: bool = True, standby: Standby | None = None) -> Patch:
+        return Patch(module, path, wrapper, "queues", module.partition(".")[0], hot=hot, standby=standby)
 
     return (
         row("queue", "Queue.put", _put),
@@ -134,7 +134,7 @@ def patches() -> tuple[Patch, ...]:
         row("asyncio.queues", "LifoQueue._get", _popped),
         row("asyncio.base_events", "BaseEventLoop.run_in_executor", _in_executor),
         row("asyncio.queues", "Queue.put_nowait", _put),
-        row("asyncio.base_events", "BaseEventLoop.create_task", _create_task)._replace(standby=creating),
+        row("asyncio.base_events", "BaseEventLoop.create_task", _create_task, standby=creating),
         row("asyncio.queues", "Queue.get", _get_later, hot=False),  # it stays a coroutine function
         row("asyncio.queues", "Queue.get_nowait", _get),
     )

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import random
+import subprocess
 import sys
 import threading
 import warnings
@@ -902,3 +903,29 @@ def test_a_loop_that_runs_when_another_thread_opens_the_first_scope(on: On) -> N
         running.join()
         loop.close()
     assert loop._attribkit_thread is None
+
+
+AMID_GARBAGE = """
+import gc, threading, time
+from attribkit.instrumentation.hops import coroutines
+
+class Kept: pass
+
+for _ in range(40):
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+gc.set_threshold(30)
+for _ in range(2000):
+    kept = Kept()
+    kept.itself, kept.local = kept, threading.local()
+    kept.local.value = 1
+    del kept
+    coroutines._others()
+print("done", flush=True)
+import os; os._exit(0)
+"""
+
+
+def test_a_collection_that_frees_what_is_local_to_threads_stops_nothing() -> None:
+    """Python 3.11 waits for ever where one begins while it lists the threads' frames."""
+    ran = subprocess.run([sys.executable, "-c", AMID_GARBAGE], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "done\n", ran.stderr

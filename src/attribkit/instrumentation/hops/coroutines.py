@@ -23,6 +23,7 @@ known), and otherwise without a tenant, reported with the line to mend.
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import sys
@@ -866,10 +867,26 @@ def _others() -> Literal["", "threads", "loops"]:
     """Return whether there are other threads that may make an app's work, and whether one of them runs a loop."""
     mine = threading.get_ident()
     own = {each.ident for each in threading.enumerate() if each.name.startswith(_HARMLESS)}
-    others = [top for thread, top in sys._current_frames().items() if thread != mine and thread not in own]
+    others = [top for thread, top in _tops().items() if thread != mine and thread not in own]
     if not others:
         return ""
     return "loops" if "uvloop" in sys.modules or any(map(_runs_loop, others)) else "threads"
+
+
+def _tops() -> dict[int, types.FrameType]:
+    """Return the innermost frame of each thread.
+
+    Before 3.12 a garbage collection can begin in the middle of it, and one that frees a `threading.local` waits there
+    for ever, for a lock that is held (https://github.com/python/cpython/issues/106883).
+    """
+    collects = sys.version_info < (3, 12) and gc.isenabled()
+    if collects:
+        gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _runs_loop(frame: types.FrameType | None) -> bool:

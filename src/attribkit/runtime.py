@@ -26,17 +26,18 @@ from attribkit.gateways.route import Gateways
 from attribkit.instrumentation import catalog
 from attribkit.instrumentation.hops.messages import Messages
 from attribkit.instrumentation.patching import Patch, Patches, PatchState
-from attribkit.pipeline import Pipeline, Tiers
+from attribkit.pipeline import Pipeline
 from attribkit.settings import Settings
-from attribkit.sinks import Sink
 from attribkit.usage.model import Usage
 
 if TYPE_CHECKING:
     from attribkit.budgets.guard import BudgetGuard
     from attribkit.budgets.notices import Notice
     from attribkit.instrumentation.hops.peers import Peers
+    from attribkit.pipeline.ports import Tiers
     from attribkit.pricing.engine import PriceEngine, Rate
     from attribkit.pricing.source import PriceSource, Refresher
+    from attribkit.sinks import Sink
 
 __all__ = ["Report", "Runtime", "active", "instrument", "uninstrument"]
 

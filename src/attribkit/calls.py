@@ -8,7 +8,7 @@ from attribkit.attribution import Attribution
 from attribkit.cost import Cost
 from attribkit.usage.model import Usage
 
-__all__ = ["CallKind", "CallRecord", "CallStatus", "Hop", "LLMCall", "PlainCall", "Reply"]
+__all__ = ["CallKind", "CallRecord", "CallStatus", "Hop", "LLMCall", "Meters", "Own", "Reply"]
 
 CallStatus = Literal["ok", "error", "cancelled", "abandoned", "rejected"]
 Hop = Literal["inherited", "carried", "adopted", "restored", "extracted", "none"]
@@ -39,8 +39,8 @@ class LLMCall(NamedTuple):
 class Reply(NamedTuple):
     """What came back, reduced to facts: no content."""
 
-    usage: Mapping[str, Any] | None = None
-    """The raw usage object."""
+    usage: Any = None
+    """The usage object as it came: JSON, or the SDK's model of it."""
     model: str | None = None
     service_tier: str | None = None
     response_id: str | None = None
@@ -101,10 +101,16 @@ class CallRecord(NamedTuple):
 class CallKind:
     """What many calls have in common whose cost is counts of tokens times unit prices."""
 
-    __slots__ = ("most_input", "prices", "record", "since", "text", "until")
+    __slots__ = ("counts_text", "most_input", "prices", "record", "since", "text", "until")
 
     def __init__(
-        self, record: CallRecord, prices: Mapping[str, Decimal], since: int, until: int, most_input: int | None
+        self,
+        record: CallRecord,
+        prices: Mapping[str, Decimal],
+        since: int,
+        until: int,
+        most_input: int | None,
+        counts_text: bool,
     ) -> None:
         self.record = record
         """One of the calls; what it has of its own (ids, times, counts, amounts, attribution) says nothing here."""
@@ -114,16 +120,13 @@ class CallKind:
         """The prices hold for calls that start from one instant to before the other, in UTC nanoseconds."""
         self.most_input = most_input
         """The prices hold for at most so many input tokens; None: for any number."""
+        self.counts_text = counts_text
+        """True where usage is stated as in Chat Completions, and every meter of text has a price."""
         self.text: object = None
         """What the one sink that takes plain calls writes for the kind."""
 
 
-class PlainCall(NamedTuple):
-    """A finished call of a kind whose cost nobody needs yet: the counts, and the kind with the unit prices."""
-
-    kind: CallKind
-    attribution: Attribution
-    own: tuple[str, str, int, int, int, int | None, str | None, int]
-    """Call id, operation id, retry depth, start, duration, time to the first chunk (as in CallRecord), the id of the
-    response, reasoning tokens."""
-    meters: tuple[tuple[str, int | Decimal], ...]
+Own = tuple[str, str, int, int, int, int | None, str | None, int]
+"""What a plain call has of its own: call id, operation id, retry depth, start, duration, time to the first chunk (as in
+CallRecord), the id of the response, reasoning tokens."""
+Meters = tuple[tuple[str, int | Decimal], ...]

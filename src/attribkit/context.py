@@ -160,7 +160,9 @@ def in_force() -> Scope:
     Fields of an open scope win. Where scope and framework name different tenants, neither is certain: the result has
     no tenant, so that the call is recorded as unattributed rather than guessed.
     """
-    here = _here()
+    here = _current.get()
+    if _origins is not None:
+        here = _origins.resolved(here)
     for adopter in _adopters:
         found = adopter()
         if found:

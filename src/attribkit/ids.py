@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from itertools import count
 from struct import Struct
+from time import time_ns
 
 __all__ = ["new_id"]
 
-_pack = Struct(">QQ").pack
+_pack = Struct(">Qq").pack
 _low: Callable[[], int]
+_high: int
 
 
 def _begin() -> None:
-    """Draw where the low halves of this process's ids start: 61 random bits, with room to count up from them. Counting
-    costs a fifth of drawing each time."""
-    global _low
-    _low = count(0x8000_0000_0000_0000 | int.from_bytes(os.urandom(8), "big") >> 3).__next__
+    """Draw what this process's ids have in common: 12 random bits, and 61 from which their low halves count up.
+    Counting costs a fifth of drawing each time. A signed half has the variant of the RFC, and counts faster."""
+    global _high, _low
+    drawn = int.from_bytes(os.urandom(10), "big")
+    _high = 0x7000 | drawn >> 68
+    _low = count((drawn & (1 << 61) - 1) - (1 << 63)).__next__
 
 
 _begin()
@@ -27,7 +30,5 @@ if hasattr(os, "register_at_fork"):
 
 
 def new_id() -> str:
-    """Return a fresh id as 32 hex digits; ids of one process sort by the millisecond, and nearly always below it."""
-    ms, below = divmod(time.time_ns(), 1_000_000)
-    # 12 bits of what is below the millisecond
-    return _pack(ms << 16 | 0x7000 | below >> 8, _low()).hex()
+    """Return a fresh id as 32 hex digits; ids of one process sort as they were made, while the clock goes forward."""
+    return _pack(time_ns() // 1_000_000 << 16 | _high, _low()).hex()

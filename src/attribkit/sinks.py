@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from attribkit.attribution import Attribution
-from attribkit.calls import CallRecord, LLMCall, PlainCall
+from attribkit.calls import CallKind, CallRecord, LLMCall, Meters, Own
 
 __all__ = ["CallSpan", "JobRegister", "PlainSink", "Sink", "SpanSource"]
 
@@ -20,7 +20,7 @@ class Sink(Protocol):
 class PlainSink(Sink, Protocol):
     """A sink that needs no cost at once."""
 
-    def plain(self, call: PlainCall) -> None:
+    def plain(self, kind: CallKind, attribution: Attribution, own: Own, meters: Meters) -> None:
         """Take one call before its cost is worked out: as safe as what `finished` takes, and worth the same later."""
 
 

@@ -37,10 +37,7 @@ class Portkey(MetadataHeader):
         return pairs
 
     def call_headers(self, ids: CallIds) -> Headers:
-        if ids.trace_id is None or ids.traceparent is None:
-            return (("x-portkey-trace-id", ids.operation_id), ("x-portkey-span-id", ids.call_id))
-        return (
-            ("x-portkey-trace-id", ids.trace_id),
-            ("x-portkey-span-id", ids.call_id),
-            ("traceparent", ids.traceparent),
-        )
+        call_id, operation_id, trace_id, _, traceparent = ids
+        if trace_id is None or traceparent is None:
+            return ("x-portkey-trace-id", operation_id), ("x-portkey-span-id", call_id)
+        return ("x-portkey-trace-id", trace_id), ("x-portkey-span-id", call_id), ("traceparent", traceparent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attribkit import faults
@@ -23,8 +23,8 @@ _HOSTED_ROUTES = 256
 
 
 class Route:
-    """One gateway: how it is told who a call is for. Nothing here raises: a fault of a dialect is counted, logged once,
-    and leaves the request as it was."""
+    """One gateway: how it is told who a call is for. No method here raises: a fault of a dialect is counted, logged
+    once, and leaves the request as it was."""
 
     __slots__ = (
         "_dialect",
@@ -36,6 +36,7 @@ class Route:
         "_secret",
         "_sent",
         "body_apis",
+        "call_headers",
         "dialect",
         "host",
         "left_out",
@@ -56,6 +57,8 @@ class Route:
         """True when the gateway says its own id or cost in response headers; else they need not be looked at."""
         self.left_out: Counter[str] = Counter()
         """How often each field was left out because the gateway's limits had no room for it."""
+        self.call_headers: Callable[[CallIds], Headers] = settings.dialect.call_headers
+        """Returns the headers that are new for each attempt. The caller looks after its faults."""
         self._dialect = settings.dialect
         self._fields = settings.fields
         self._pseudonymise = settings.pseudonymise
@@ -107,14 +110,6 @@ class Route:
             while len(cache) >= _REMEMBERED:
                 del cache[next(iter(cache))]
             cache[attribution] = value
-
-    def call_headers(self, ids: CallIds) -> Headers:
-        """Return the headers that are new for each attempt."""
-        try:
-            return self._dialect.call_headers(ids)
-        except Exception as error:
-            faults.note(f"gateways.{self.dialect}.call_headers", error)
-            return ()
 
     def body(self, attribution: Attribution, api: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the top-level fields to set in a JSON body, merged with what the user set in them; {} for none."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from attribkit.attribution import WELL_KNOWN, Attribution
-from attribkit.calls import CallKind, CallRecord, PlainCall
+from attribkit.calls import CallKind, CallRecord, Meters, Own
 
 if TYPE_CHECKING:
     from attribkit.ledger.base import Loss
@@ -111,13 +111,11 @@ def line_of(record: CallRecord) -> bytes:
         return f"{encode(_plain(values))}\n".encode()
 
 
-def plain_line(call: PlainCall) -> bytes:
+def plain_line(kind: CallKind, attribution: Attribution, own: Own, meters: Meters) -> bytes:
     """Return a call whose cost is not worked out yet as one line of JSON, with its newline."""
-    kind, attribution, own, meters = call
-    shared = kind.text
+    shared, last = kind.text, _latest
     if shared is None:
         shared = kind.text = _fragment(_kind_values(kind))
-    last = _latest
     fields = last[1] if last[0] is attribution else _attribution_text(attribution)
     try:
         return orjson.dumps((PLAIN, own, meters, shared, fields), None, _NEWLINE)

@@ -10,13 +10,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attribkit import faults
-from attribkit.calls import CallRecord, PlainCall
+from attribkit.calls import CallKind, CallRecord, Meters, Own
 from attribkit.errors import ConfigurationError, LedgerBusy, LedgerError
 from attribkit.ids import new_id
 from attribkit.ledger.jobs import JobFiles
@@ -26,6 +25,7 @@ from attribkit.storage.forks import let_go_at_fork
 from attribkit.storage.urls import parse_url
 
 if TYPE_CHECKING:
+    from attribkit.attribution import Attribution
     from attribkit.ledger.base import LedgerStore
     from attribkit.ledger.delivery import Delivered
 
@@ -101,7 +101,8 @@ class LedgerSink:
         self._retired: deque[SpoolFile] = deque()
         self._held: deque[bytes] = deque()
         self._torn = False
-        self._unmoved = self._depth = 0
+        self._unmoved = 0
+        self._nested = False
         self._lost_since: int | None = None
         self._lost_unreported = 0
         self._complained: set[str] = set()
@@ -113,31 +114,36 @@ class LedgerSink:
 
     def finished(self, record: CallRecord) -> None:
         """Write the call down; it is on disk when this returns, or held in memory and counted when no disk takes it."""
-        self._take(line_of, record)
-
-    def plain(self, call: PlainCall) -> None:
-        """Write a call down whose cost is worked out when its line is moved, in whatever process, by its own prices."""
-        self._take(plain_line, call)
-
-    def _take(self, written: Callable[[Any], bytes], call: Any) -> None:
         try:
-            line = written(call)
-            with self._lock:
-                self._depth += 1
-                try:
-                    if not self._append(line):
-                        self._hold(line)
-                finally:
-                    self._depth -= 1
-                self._unmoved += 1
-                due = (self._asleep or self._unmoved >= ROWS) and not (self._depth or self._parking or _at_end)
-                if due:
-                    self._asleep, self._unmoved = False, 0
-            if due:
-                self._rouse()
+            self._take(line_of(record))
         except Exception as error:
             self._lose(1)
             faults.note("ledger", error)
+
+    def plain(self, kind: CallKind, attribution: Attribution, own: Own, meters: Meters) -> None:
+        """Write a call down whose cost is worked out when its line is moved, in whatever process, by its own prices."""
+        try:
+            self._take(plain_line(kind, attribution, own, meters))
+        except Exception as error:
+            self._lose(1)
+            faults.note("ledger", error)
+
+    def _take(self, line: bytes) -> None:
+        lock = self._lock
+        lock.acquire()  # `with` costs as much as the rest
+        nested, self._nested = self._nested, True
+        try:
+            if not self._append(line):
+                self._hold(line)
+            self._unmoved += 1
+            due = (self._asleep or self._unmoved >= ROWS) and not (nested or self._parking or _at_end)
+            if due:
+                self._asleep, self._unmoved = False, 0
+        finally:
+            self._nested = nested
+            lock.release()
+        if due:
+            self._rouse()
 
     def _append(self, line: bytes) -> bool:
         """Add a line to the spool file; False when the disk does not take all of it. The caller has the lock."""

@@ -6,17 +6,17 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal
 from time import perf_counter_ns, time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from attribkit import faults
 from attribkit.attribution import Attribution
-from attribkit.calls import CallKind, CallRecord, CallStatus, Hop, LLMCall, PlainCall, Reply
+from attribkit.calls import CallKind, CallRecord, CallStatus, Hop, LLMCall, Reply
 from attribkit.cost import Cost
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.gateways.base import CallIds, Headers
 from attribkit.ids import new_id
 from attribkit.usage.model import NO_USAGE, Usage
-from attribkit.usage.read import read_usage
+from attribkit.usage.read import TEXT_METERS, model_counts, read_usage, reads_text
 
 if TYPE_CHECKING:
     from attribkit.pipeline.order import Pipeline
@@ -37,7 +37,10 @@ def _forked() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
+T = TypeVar("T")
+
 _new = tuple.__new__
+_UNKNOWN = Reply()[4:]
 _NO_REPLY = Reply()
 _LOOK = 32
 """Chunks after which the size of a stream is looked at, at the earliest."""
@@ -60,27 +63,81 @@ class Target(NamedTuple):
 class Attempt:
     """One request on the wire."""
 
-    __slots__ = ("begun", "call_id", "error", "first_chunk_ns", "headers", "http_status", "number", "started_ns")
+    __slots__ = ("begun", "call_id", "error", "first_chunk_ns", "fresh", "http_status", "number", "shared",
+                 "started_ns")  # fmt: skip
 
-    def __init__(self, call_id: str, number: int, started_ns: int, begun: int, headers: Headers) -> None:
+    def __init__(
+        self, call_id: str, number: int, started_ns: int, begun: int, shared: Headers = (), fresh: Headers = ()
+    ) -> None:
         self.call_id = call_id
         self.number = number
         self.started_ns = started_ns
         self.begun = begun
-        self.headers = headers
-        """What to set on the request, where the user has not set it."""
+        self.shared = shared
+        """The headers that all calls of one attribution have in common."""
+        self.fresh = fresh
+        """Those that are new for each attempt."""
         self.http_status: int | None = None
         self.error: str | None = None
         self.first_chunk_ns: int | None = None
+
+    @classmethod
+    def now(cls, call_id: str) -> Attempt:
+        """Return an attempt that starts now and has nothing to set on a request."""
+        return cls(call_id, 0, time_ns(), perf_counter_ns())
+
+    @property
+    def headers(self) -> Headers:
+        """What to set on the request, where the user has not set it."""
+        return self.shared + self.fresh
+
+
+class _Few(Generic[T]):
+    """An attribute that few operations have. It stands in `more`; the others have its default, and pay nothing."""
+
+    __slots__ = ("_default", "_name")
+
+    def __init__(self, default: T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, operation: Operation, owner: type) -> T:
+        more = operation.more
+        if more is None:
+            return self._default
+        found: T = more.get(self._name, self._default)
+        return found
+
+    def __set__(self, operation: Operation, value: T) -> None:
+        if operation.more is None:
+            operation.more = {}
+        operation.more[self._name] = value
 
 
 class Operation:
     """One model call, with all its attempts. It closes exactly once: finished, failed, rejected or abandoned."""
 
     # Slots, all set at once: a default that stands in the class costs ten times as much to read.
-    __slots__ = ("__weakref__", "_attempts", "_generation", "_key", "_seen", "added", "attempt", "attribution", "body",
-                 "call", "closed", "hop", "later", "operation_id", "pipeline", "reply_headers", "reservation", "span",
-                 "spent", "target", "waits", "watched")  # fmt: skip
+    __slots__ = ("__weakref__", "_key", "alike", "attempt", "attribution", "call", "closed", "hop", "more",
+                 "operation_id", "pipeline", "span", "target")  # fmt: skip
+
+    body = _Few[dict[str, Any] | None](None)
+    """Top-level fields to set in the JSON body, None when it stays as it is."""
+    reservation = _Few[Any](None)
+    reply_headers = _Few[Mapping[str, str] | None](None)
+    """The headers of the reply, where the gateway says something of its own there."""
+    later = _Few[str | None](None)
+    """Why the reply itself costs nothing: the work goes on after it, and is charged when its end is seen."""
+    spent = _Few(False)
+    """True where the call was over before a budget could be asked: it is counted all the same."""
+    watched = _Few[object](None)
+    """A weak reference that the client patch keeps as long as the operation lives."""
+    waits = _Few(False)
+    """True until `admitted()`: a budget's answer is still to be waited for."""
+    _added = _Few[Headers | None](None)
+    _seen = _Few[Any](None)
 
     def __init__(self, pipeline: Pipeline, call: LLMCall, attribution: Attribution, hop: Hop, target: Target) -> None:
         self.pipeline = pipeline
@@ -89,28 +146,24 @@ class Operation:
         self.hop: Hop = hop
         self.target = target
         self.operation_id = new_id()
-        self.body: dict[str, Any] | None = None
-        """Top-level fields to set in the JSON body, None when it stays as it is."""
-        self.reservation: object | None = None
         self.span: CallSpan | None = None
         self.attempt: Attempt | None = None
-        self.added: Headers = ()
-        """The headers that are ours on the request under way; one that the user had set is not among them."""
-        self.reply_headers: Mapping[str, str] | None = None
-        """The headers of the reply, where the gateway says something of its own there."""
-        self.later: str | None = None
-        """Why the reply itself costs nothing: the work goes on after it, and is charged when its end is seen."""
-        self.spent = False
-        """True where the call was over before a budget could be asked: it is counted all the same."""
-        self.watched: object | None = None
-        """A weak reference that the client patch keeps as long as the operation lives."""
+        self.alike: object = None
+        """What requests have in common on which nobody but the SDK sets headers; None where that is not known."""
+        self.more: dict[str, Any] | None = None
+        """What few calls have: None for a call that has nothing of the kind."""
         self.closed = False
-        self.waits = False
-        """True until `admitted()`: a budget's answer is still to be waited for."""
-        self._attempts = 0
-        self._seen: Any = None
-        self._generation = _generation
-        self._key = [None]  # taken by the one that closes the operation
+        self._key = [_generation]  # taken by the one that closes the operation
+
+    @property
+    def added(self) -> Headers:
+        """The headers that are ours on the request under way; one that the user had set is not among them."""
+        added, attempt = self._added, self.attempt
+        return added if added is not None else () if attempt is None else attempt.headers
+
+    @added.setter
+    def added(self, headers: Headers) -> None:
+        self._added = headers
 
     @property
     def hides_usage_chunk(self) -> bool:
@@ -164,31 +217,32 @@ class Operation:
 
     def next_attempt(self) -> Attempt:
         """Start one attempt and return the headers it carries. The attempt before it, if any, has failed."""
-        number, before = self._attempts, self.attempt
-        self._attempts = number + 1
-        if number:
-            assert before is not None
+        call_id, before, span = self.operation_id, self.attempt, self.span
+        started_ns, number = time_ns(), 0
+        if before is not None:
+            number = before.number + 1
             if self.call.api:
                 self._write(self._record(before, "error", NO_USAGE, self._cost_of_failure(before)))
             call_id = new_id()
-        else:
-            call_id = self.operation_id
-        started_ns = time_ns()
-        span = self.span
-        if span is None and number == 0 and self.call.api and self.pipeline.spans is not None:
+        elif span is None and (spans := self.pipeline.spans) is not None and self.call[2]:
             try:
-                span = self.span = self.pipeline.spans.start(self.call, self.attribution, started_ns)
+                span = self.span = spans.start(self.call, self.attribution, started_ns)
             except Exception as error:
                 faults.note("telemetry.start", error)
-        route = self.target.route
-        headers: Headers = ()
+        route = self.target[0]
+        shared: Headers = ()
+        fresh: Headers = ()
         if route is not None:
             if span is None:
                 ids = _new(CallIds, (call_id, self.operation_id, None, None, None))
             else:
                 ids = _new(CallIds, (call_id, self.operation_id, span.trace_id, span.span_id, span.traceparent()))
-            headers = route.headers(self.attribution) + route.call_headers(ids)
-        attempt = self.attempt = Attempt(call_id, number, started_ns, perf_counter_ns(), headers)
+            shared = route.headers(self.attribution)
+            try:
+                fresh = route.call_headers(ids)
+            except Exception as error:
+                faults.note(f"gateways.{route.dialect}.call_headers", error)
+        self.attempt = attempt = Attempt(call_id, number, started_ns, perf_counter_ns(), shared, fresh)
         return attempt
 
     def note(self, *, http_status: int | None = None, error: str | None = None) -> None:
@@ -239,48 +293,54 @@ class Operation:
         """Close with a whole reply."""
         if self._close():
             try:
-                usage = None
-                sink = self.pipeline._plain
-                if sink is not None and self.span is None and self.reservation is None and not self.spent:
-                    usage = self._usage(reply)
-                    if self._hand_on(sink, reply, usage):
-                        return
-                usage, cost = self._priced(reply, usage=usage)
-                self._end("ok", reply, usage, cost)
+                self._finish(reply)
             except Exception as error:
                 faults.note("pipeline.finish", error)
 
-    def _hand_on(self, sink: PlainSink, reply: Reply, usage: Usage) -> bool:
-        """Give a call whose cost is counts times unit prices to `sink`, which leaves the products to whoever moves its
-        rows; False for any other call, or when someone needs the cost now."""
+    def finish_with(self, usage: Any, model: str | None, service_tier: str | None, response_id: str | None) -> None:
+        """Close with a whole reply of which this alone is known (`Reply` says what each is)."""
+        if self._close():
+            try:
+                sink = self.pipeline._plain
+                if sink is None or not self._counted(sink, usage, model, service_tier, response_id):
+                    self._finish(_new(Reply, (usage, model, service_tier, response_id, *_UNKNOWN)))
+            except Exception as error:
+                faults.note("pipeline.finish", error)
+
+    def _finish(self, reply: Reply) -> None:
+        usage, sink = None, self.pipeline._plain
+        if sink is not None and self.span is None and self.reservation is None and not self.spent:
+            usage = self._usage(reply)
+            if self._hand_on(sink, reply, usage):
+                return
+        usage, cost = self._priced(reply, usage=usage)
+        self._end("ok", reply, usage, cost)
+
+    # Nearly all calls consume text alone, and nobody needs their cost at once: they are left to a sink that takes the
+    # counts with the unit prices, whoever moves its rows multiplies.
+
+    def _counted(
+        self, sink: PlainSink, usage: Any, model: str | None, tier: str | None, response_id: str | None
+    ) -> bool:
+        """Hand a call on of a kind that is known and consumes nothing but text; False for any other."""
         attempt, pipeline = self.attempt, self.pipeline
-        client, provider, api, _, asked_model, stream, body, _, batch, region = self.call
-        _, model, tier, response_id, status, _, _, _, estimated = reply
-        if attempt is None or usage[2:] != _PLAIN_USAGE or status is not None or estimated is not None:
+        if attempt is None or self.span is not None or self.more is not None:
             return False
-        if self.later is not None or self.reply_headers is not None or attempt.http_status is not None:
+        if pipeline._listening():
             return False
-        if response_id is not None and len(response_id) > _LONGEST_ID:
-            return False
-        for listening in pipeline._listening:
-            if listening():
-                return False
-        asked = body.get("service_tier") if body is not None else None
-        if asked is not None or self.body is not None:
+        started, call, asked = attempt.started_ns, self.call, None
+        if call[6] is not None and call[6].get("service_tier") is not None:
             asked = self._asked_tier()
-        started, kinds = attempt.started_ns, pipeline.prices.kinds
-        key = client, provider, api, asked_model, stream, batch, region, self.target, asked, model, tier, self.hop
-        kind = kinds.get(key)
-        if kind is None or not kind.since <= started < kind.until:
-            kind = self._kind(reply, usage, attempt)
-            if len(kinds) >= _KINDS_KEPT:
-                kinds.clear()
-            kinds[key] = kind
-        prices, meters = kind.prices, usage[0]
-        for meter, _ in meters:
-            if meter not in prices:
-                return False
-        if kind.most_input is not None and usage.input_tokens > kind.most_input:
+        kind = pipeline.prices.kinds.get((call[:6], call[8:], asked, model, tier, self.hop))
+        if kind is None or not kind.counts_text or not kind.since <= started < kind.until:
+            return False
+        counts = model_counts(usage)
+        if counts is None:
+            return False
+        meters, reasoning, total = counts
+        if (kind.most_input is not None and total > kind.most_input) or (
+            response_id is not None and len(response_id) > _LONGEST_ID
+        ):
             return False
         own = (
             attempt.call_id,
@@ -290,10 +350,52 @@ class Operation:
             perf_counter_ns() - attempt.begun,
             attempt.first_chunk_ns,
             response_id,
+            reasoning,
+        )
+        sink.plain(kind, self.attribution, own, meters)
+        return True
+
+    def _hand_on(self, sink: PlainSink, reply: Reply, usage: Usage) -> bool:
+        """Hand a call on whose cost is counts times unit prices; False for any other call, or when someone needs the
+        cost now. A kind of calls is known from its first call here."""
+        attempt, pipeline = self.attempt, self.pipeline
+        if attempt is None or usage[2:] != _PLAIN_USAGE or reply.http_status is not None or reply.estimated is not None:
+            return False
+        if self.later is not None or self.reply_headers is not None or attempt.http_status is not None:
+            return False
+        if reply.response_id is not None and len(reply.response_id) > _LONGEST_ID:
+            return False
+        if pipeline._listening():
+            return False
+        started, kinds, key = attempt.started_ns, pipeline.prices.kinds, self._kind_key(reply.model, reply.service_tier)
+        kind = kinds.get(key)
+        if kind is None or not kind.since <= started < kind.until:
+            kind = self._kind(reply, usage, attempt)
+            if len(kinds) >= _KINDS_KEPT:
+                kinds.clear()
+            kinds[key] = kind
+        meters = usage[0]
+        if not dict(meters).keys() <= kind.prices.keys():
+            return False
+        if kind.most_input is not None and usage.input_tokens > kind.most_input:
+            return False
+        own = (
+            attempt.call_id,
+            self.operation_id,
+            attempt.number,
+            started,
+            perf_counter_ns() - attempt.begun,
+            attempt.first_chunk_ns,
+            reply.response_id,
             usage[1],
         )
-        sink.plain(_new(PlainCall, (kind, self.attribution, own, meters)))
+        sink.plain(kind, self.attribution, own, meters)
         return True
+
+    def _kind_key(self, model: str | None, tier: str | None) -> tuple[object, ...]:
+        """Return what calls of one kind have in common: the client, its URL, models, tiers, how they are sent."""
+        call = self.call
+        return call[:6], call[8:], self._asked_tier(), model, tier, self.hop
 
     def _kind(self, reply: Reply, usage: Usage, attempt: Attempt) -> CallKind:
         call = self.call
@@ -307,7 +409,8 @@ class Operation:
             at=attempt.started_ns,
         )
         record = self._record(attempt, "ok", usage, rate.cost, reply)
-        return CallKind(record, rate.prices, rate.since, rate.until, rate.most_input)
+        text = rate.prices.keys() >= TEXT_METERS and reads_text(call.provider or call.client, call.api)
+        return CallKind(record, rate.prices, rate.since, rate.until, rate.most_input, text)
 
     def abandon(self, reply: Reply, status: CallStatus = "abandoned", error: str | None = None) -> None:
         """Close a stream that was not read to its end: what it cost is estimated unless usage was seen."""
@@ -324,7 +427,7 @@ class Operation:
         try:
             attempt = self.attempt
             if attempt is None:
-                attempt = self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
+                attempt = self.attempt = Attempt.now(self.operation_id)
             cancelled = isinstance(error, (KeyboardInterrupt, SystemExit)) or type(error).__name__ == "CancelledError"
             cause = error.__cause__
             attempt.error = type(cause if cause is not None else error).__name__
@@ -361,7 +464,7 @@ class Operation:
         if not self._close():
             return
         try:
-            self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
+            self.attempt = Attempt.now(self.operation_id)
             if self.pipeline.spans is not None:
                 self.span = self.pipeline.spans.start(self.call, self.attribution, self.attempt.started_ns)
             cost = Cost.free("rejected before it was sent")
@@ -370,7 +473,7 @@ class Operation:
             faults.note("pipeline.reject", fault)
 
     def __del__(self) -> None:
-        if not self.closed and self._attempts and self.call.api:
+        if not self.closed and self.attempt is not None and self.call.api:
             self.abandon(self.seen())
 
     # -- what it says --------------------------------------------------------------------------------------------------
@@ -378,14 +481,14 @@ class Operation:
     def _close(self) -> bool:
         """Return True to the one caller that may close the operation."""
         try:
-            self._key.pop()  # atomic, and cheaper than a lock
+            generation = self._key.pop()  # atomic, and cheaper than a lock
         except IndexError:
             return False
         self.closed = True
-        if self._seen is not None:
+        if self.more is not None and self._seen is not None:
             with self.pipeline._lock:
                 self.pipeline._open.discard(self)
-        return self._generation == _generation and self.call.api != ""
+        return generation == _generation and self.call[2] != ""
 
     def _cost_of_failure(self, attempt: Attempt) -> Cost:
         status = attempt.http_status
@@ -460,7 +563,7 @@ class Operation:
     ) -> None:
         attempt = self.attempt
         if attempt is None:  # a client that never told of its request: its call is on record all the same
-            attempt = self.attempt = Attempt(self.operation_id, 0, time_ns(), perf_counter_ns(), ())
+            attempt = self.attempt = Attempt.now(self.operation_id)
         if error is not None:
             attempt.error = error
         if reply.http_status is not None:

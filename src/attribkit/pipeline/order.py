@@ -55,12 +55,12 @@ class Pipeline:
         self.missing = 0
         """Calls that lacked a required field."""
         self.begun: Callable[[], None] | None = None
-        """Told of each model call that begins, before it is held against anything: a framework's patch asks by it
-        whether a client's own patch has seen the call."""
+        """Told of each model call that begins inside something else, before it is held against anything: a framework's
+        patch asks by it whether a client's own patch has seen the call."""
         self._permits = bool(require) or guard is not None
         self._targets: dict[str, Target] = {}
-        self._tier: tuple[Attribution | None, str | None] = None, None
-        """The latest attribution and the tier it asks for: calls of one scope come in a row."""
+        self._untiered: Attribution | None = None
+        """The latest attribution that asks for no tier: calls of one scope come in a row."""
         self._open: weakref.WeakSet[Operation] = weakref.WeakSet()
         self._lock = threading.RLock()  # a garbage collection inside it may close another operation
 
@@ -75,8 +75,11 @@ class Pipeline:
             self._targets[url] = found
         return found
 
-    def begin(self, call: LLMCall, attribution: Attribution, hop: Hop, wait: bool = True) -> Operation:
-        """Start an operation: all that is decided before the wire.
+    def begin(
+        self, call: LLMCall, attribution: Attribution, hop: Hop, wait: bool = True, outer: object = ...
+    ) -> Operation:
+        """Start an operation: all that is decided before the wire. `outer` is what is under way where the call is made,
+        where the caller knows that.
 
         Raises AttributionRequired (with `on_missing="reject"`) and BudgetExceeded; both are recorded as rejected.
         With `wait=False` nothing blocks: where a budget's answer has to be waited for, the operation `waits`, and its
@@ -87,15 +90,20 @@ class Pipeline:
         operation = Operation(self, call, attribution, hop, self._targets.get(call[3]) or self.target(call.url))
         if not call[2]:
             return operation
-        if self.begun is not None:
+        if outer is not None and self.begun is not None:
             self.begun()
         if self._permits:
             self._permit(operation, wait)
             if operation.waits:
                 return operation
             attribution = operation.attribution
-        if operation.target[0] is not None and call[6] is not None:
-            self._shape(operation, operation.target[0], call[6], attribution)
+        route = operation.target[0]
+        if (
+            route is not None
+            and call[6] is not None
+            and (attribution is not self._untiered or call[5] or call[2] in route.body_apis)
+        ):
+            self._shape(operation, route, call[6], attribution)
         return operation
 
     def served(self, call: LLMCall, attribution: Attribution, hop: Hop) -> Operation:
@@ -110,13 +118,9 @@ class Pipeline:
 
     def _shape(self, operation: Operation, route: Route, body: Mapping[str, Any], attribution: Attribution) -> None:
         """Find what the body has to say."""
-        call = operation.call
-        last = self._tier
-        if last[0] is attribution:
-            tier = last[1]
-        else:
-            tier = attribution.get("tier")
-            self._tier = attribution, tier
+        call, tier = operation.call, attribution.get("tier")
+        if tier is None:
+            self._untiered = attribution
         if tier is not None or call.stream or call.api in route.body_apis:
             changes = self._body(route, call, body, attribution, tier)
             if changes is not None:
@@ -184,8 +188,7 @@ class Pipeline:
         operation = Operation(self, call, attribution, hop, self.target(call.url))
         operation.operation_id, operation.later, operation.spent = operation_id, later, counted
         begun = perf_counter_ns() - (duration_ns or 0)
-        operation.attempt = Attempt(call_id, 0, started_ns, begun, ())
-        operation._attempts = 1
+        operation.attempt = Attempt(call_id, 0, started_ns, begun)
         if not operation._close():
             return
         try:
@@ -213,11 +216,12 @@ class Pipeline:
             operation.abandon(operation.seen())
 
 
-def _takers(sinks: tuple[Sink, ...]) -> tuple[PlainSink | None, tuple[Callable[[], bool], ...]]:
+def _takers(sinks: tuple[Sink, ...]) -> tuple[PlainSink | None, Callable[[], bool]]:
     """Return the sink that takes calls before their cost is worked out, None where there is none or not all the others
-    can say that they do not listen; and what asks those."""
+    can say that they do not listen; and what tells whether one of those listens."""
     plain = [sink for sink in sinks if hasattr(sink, "plain")]
     others = [getattr(sink, "listening", None) for sink in sinks if sink not in plain]
-    if len(plain) != 1 or None in others:
-        return None, ()
-    return cast(PlainSink, plain[0]), tuple(each for each in others if each is not None)
+    asked = [each for each in others if each is not None]
+    if len(plain) != 1 or len(asked) < len(others):
+        return None, bool
+    return cast("PlainSink", plain[0]), asked[0] if len(asked) == 1 else lambda: any(each() for each in asked)

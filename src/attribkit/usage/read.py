@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from attribkit.usage.dialects import openai
 from attribkit.usage.model import NO_USAGE, Usage
+from attribkit.usage.models import plain
 
-__all__ = ["read_usage"]
+__all__ = ["TEXT_METERS", "model_counts", "read_usage", "reads_text"]
 
 if TYPE_CHECKING:
     from attribkit.usage.dialects import anthropic, bedrock, chat_servers, cohere, frameworks, gemini
@@ -34,6 +35,9 @@ _Reader = Callable[[Mapping[str, Any]], Usage]
 
 _from_chat: _Reader = openai.from_chat
 _plain_chat = openai.plain_chat
+model_counts = openai.model_counts
+TEXT_METERS = frozenset(("input", "cache_read", "output"))
+"""The meters of a usage that `model_counts` reads."""
 _CHAT: dict[str, Callable[[], _Reader]] = {
     "xai": lambda: chat_servers.from_xai,
     "openrouter": lambda: chat_servers.from_openrouter,
@@ -53,22 +57,25 @@ _WRAPPERS = ("usage", "usageMetadata", "usage_metadata", "response", "message", 
              "amazon-bedrock-invocationMetrics")  # fmt: skip
 
 
-def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | None = None) -> Usage:
+def read_usage(payload: Any, *, provider: str, api: str | None = None) -> Usage:
     """Return what a reply says it consumed. Never raises: absent or impossible usage is `known=False` with problems.
 
-    `provider` and `api` are words of the price engine ("openai", "chat"); the shape of the payload decides where they
-    leave it open. A whole reply is accepted too: its usage object is looked for, and its `model` is taken over.
+    `payload` is a JSON object, or an SDK's pydantic model of one. `provider` and `api` are words of the price engine
+    ("openai", "chat"); the shape of the payload decides where they leave it open. A whole reply is accepted too: its
+    usage object is looked for, and its `model` is taken over.
     """
     try:
         if payload is None:
             return NO_USAGE
-        if type(payload) is not dict and not isinstance(payload, Mapping):
-            return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
+        if api == "chat" and provider not in _CHAT:
+            text_alone = _plain_chat(payload)
+            if text_alone is not None:
+                return text_alone
+        if type(payload) is not dict:
+            payload = plain(payload)
+            if not isinstance(payload, Mapping):
+                return NO_USAGE._replace(problems=(f"usage is a {type(payload).__name__}, not an object",))
         if "prompt_tokens" in payload:
-            if provider not in _CHAT:
-                plain = _plain_chat(payload)
-                if plain is not None and plain[0]:
-                    return plain
             usage = (_CHAT[provider]() if provider in _CHAT else _from_chat)(payload)
         else:
             reader = _reader_for(payload, provider, api)
@@ -78,6 +85,11 @@ def read_usage(payload: Mapping[str, Any] | None, *, provider: str, api: str | N
         return usage._replace(known=False, problems=("every token count is 0 or absent",))
     except Exception as error:  # a hostile Mapping must not reach the app
         return NO_USAGE._replace(problems=(f"usage cannot be read: {type(error).__name__}",))
+
+
+def reads_text(provider: str, api: str) -> bool:
+    """Return whether `model_counts` may read the usage of such calls."""
+    return api == "chat" and provider not in _CHAT
 
 
 def _reader_for(payload: Mapping[str, Any], provider: str, api: str | None) -> _Reader | None:

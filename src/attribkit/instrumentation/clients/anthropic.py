@@ -40,24 +40,22 @@ class _Anthropic(StainlessSDK):
         super().__init__(pipeline)
         self.batches = MessageBatches(pipeline)
 
-    def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
+    def begin_any(self, client: Any, options: Any, stream: bool, wait: bool) -> Operation | None:
         path = options.url
         if "/batches" not in path:
-            return StainlessSDK.begin(self, client, options, stream, wait)
+            return StainlessSDK.begin_any(self, client, options, stream, wait)
         creator = self.batches.creator_at(path)
         if creator is None:
-            operation = super().begin(client, options, stream, wait)
+            operation = super().begin_any(client, options, stream, wait)
         else:
             with restored(Scope(creator.attribution, "restored", scope().operation)):
-                operation = super().begin(client, options, stream, wait)
+                operation = super().begin_any(client, options, stream, wait)
         if operation is not None:
             self.batches.begun(operation, path)
         return operation
 
-    def settle(self, operation: Operation, result: Any) -> None:
-        super().settle(operation, result)
-        if operation.later is not None:
-            self.batches.answered(operation, result)
+    def answered(self, operation: Operation, result: Any) -> None:
+        self.batches.answered(operation, result)
 
     def polled(self, operation: Operation, path: str, result: Any) -> None:
         self.batches.answered(operation, result)

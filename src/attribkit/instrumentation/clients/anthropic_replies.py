@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attribkit.calls import Reply
-from attribkit.instrumentation.clients.parsed import of_parsed, plain
+from attribkit.instrumentation.clients.parsed import of_parsed
 from attribkit.pipeline import Operation
+from attribkit.usage.models import plain
 
 __all__ = ["MessageEvents", "of_text"]
 
@@ -51,7 +52,7 @@ class MessageEvents:
 
     def reply(self, first: Any, latest: Any, count: int) -> Reply:
         """Return the facts so far. Where the output was not stated yet, it is an estimate beside the stated input."""
-        stated = self._begin.usage
+        stated = plain(self._begin.usage)
         if not isinstance(stated, Mapping):
             usage, estimated = self._end, None
         elif isinstance(self._end, Mapping):

@@ -62,16 +62,9 @@ class Exchange:
         if self._stamped:
             return
         self._stamped = True
-        ours = self.operation.next_attempt().headers
-        if hasattr(headers, "raw"):
-            self.operation.added = put(headers, ours)
-            return
-        added = []
-        for name, value in ours:
-            if name not in headers:
-                headers[name] = value
-                added.append((name, value))
-        self.operation.added = tuple(added)
+        added = put(headers, self.operation.next_attempt())
+        if added is not None:
+            self.operation.added = added
 
     def answered(self, status: int, headers: Mapping[str, str]) -> Body:
         """Note the reply's status and headers; return what reads its body."""

@@ -10,7 +10,7 @@ from attribkit.instrumentation.clients.http_calls import RawCalls
 from attribkit.instrumentation.clients.opening import InForce
 from attribkit.instrumentation.clients.stainless import BYPASSED, EXTENSION
 from attribkit.instrumentation.first_call import FirstCall
-from attribkit.instrumentation.patching import Patch
+from attribkit.instrumentation.patching import Patch, takes
 from attribkit.late import Late
 from attribkit.pipeline import Operation
 
@@ -55,13 +55,25 @@ class _Httpx:
 
     def direct_send(self, original: Any, switch: list[None]) -> Any:
         """Stands before every request of every SDK: one that is on record already goes on at once."""
+        defaults = original.__kwdefaults__ or {}
+        if not takes(original, "self", "request", "stream", "auth", "follow_redirects") or len(defaults) != 3:
+            return None
 
-        def send(client: Any, request: Any, **more: Any) -> Any:
-            wrapped, before = send.__wrapped__, request.extensions.get(EXTENSION)  # type: ignore[attr-defined]
+        def send(
+            client: Any,
+            request: Any,
+            *,
+            stream: Any = defaults["stream"],
+            auth: Any = defaults["auth"],
+            follow_redirects: Any = defaults["follow_redirects"],
+        ) -> Any:
+            wrapped, before = own["__wrapped__"], request.extensions.get(EXTENSION)
             if not switch or (type(before) is Operation and not before.closed):
-                return wrapped(client, request, **more)
+                return wrapped(client, request, stream=stream, auth=auth, follow_redirects=follow_redirects)
+            more = {"stream": stream, "auth": auth, "follow_redirects": follow_redirects}
             return self.send(types.MethodType(wrapped, client), client, (request,), more)
 
+        own = vars(send)
         return send
 
     def send(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -50,6 +50,7 @@ class _OpenAI(StainlessSDK):
         "/batches": "batches",
         "/threads/runs": "runs",
     }
+    simple: ClassVar[frozenset[str]] = frozenset({"chat", "completions", "embeddings", "moderations"})
     managers: ClassVar[tuple[tuple[str, str], ...]] = (
         ("chat._completions", "ChatCompletionStreamManager"),
         ("responses._responses", "ResponseStreamManager"),
@@ -85,16 +86,16 @@ class _OpenAI(StainlessSDK):
 
         return JobItems(self._jobs)
 
-    def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
+    def begin_any(self, client: Any, options: Any, stream: bool, wait: bool) -> Operation | None:
         path = options.url
         if path in _NO_JOBS or (path == "/responses" and not _in_background(options)):
-            return StainlessSDK.begin(self, client, options, stream, wait)  # super() costs 1,000 instructions
+            return StainlessSDK.begin_any(self, client, options, stream, wait)  # super() costs 1,000 instructions
         creator = self._jobs.creator_at(path)
         if creator is not None:
             with context.restored(Scope(creator.attribution, "restored", context.scope().operation)):
-                operation = super().begin(client, options, stream, wait)
+                operation = super().begin_any(client, options, stream, wait)
         else:
-            operation = super().begin(client, options, stream, wait)
+            operation = super().begin_any(client, options, stream, wait)
         if operation is not None:
             try:
                 self._jobs.begun(operation, path)
@@ -102,10 +103,8 @@ class _OpenAI(StainlessSDK):
                 faults.note("openai.jobs", fault)
         return operation
 
-    def settle(self, operation: Operation, result: Any) -> None:
-        StainlessSDK.settle(self, operation, result)
-        if operation.later is not None:
-            self._jobs.answered(operation, "", result)
+    def answered(self, operation: Operation, result: Any) -> None:
+        self._jobs.answered(operation, "", result)
 
     def polled(self, operation: Operation, path: str, result: Any) -> None:
         self._jobs.answered(operation, path, result)

@@ -19,7 +19,7 @@ def begin(pipeline: Pipeline, call: LLMCall, *, wait: bool = True) -> Operation:
     With `wait=False` nothing blocks: an operation that `waits` has to be `admitted()` before anything else.
     """
     here = context.in_force()
-    return pipeline.begin(call, here.attribution, here.hop, wait=wait)
+    return pipeline.begin(call, here.attribution, here.hop, wait, here.operation)
 
 
 def under_way() -> Operation | None:

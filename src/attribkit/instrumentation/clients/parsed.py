@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any, get_args
+from typing import Any
 
 from attribkit.calls import Reply
 from attribkit.usage.dialects.openai import tool_calls
+from attribkit.usage.models import plain
 
-__all__ = ["KINDS", "kind_of", "of_parsed", "of_raw", "plain"]
+__all__ = ["KINDS", "kind_of", "of_parsed", "of_raw", "said_of"]
 
-_SCALARS = frozenset((int, type(None), str, float, bool))
 _UNKNOWN = Reply()[4:]
 _SAID = ("usage", "model", "service_tier", "id")
 _said = itemgetter(*_SAID)
@@ -21,9 +20,6 @@ _CONTAINERS_KEPT = 4096
 _containers: dict[str, None] = {}
 KINDS: dict[type, str] = {}
 """What `kind_of` has said of each type of result."""
-_inner: dict[type, tuple[str, ...]] = {}
-_flat: set[type] = set()
-"""Those of its classes that hold no models."""
 
 
 def kind_of(result: Any) -> str:
@@ -41,8 +37,22 @@ def kind_of(result: Any) -> str:
     return found
 
 
+def said_of(result: Any, raw: bool) -> tuple[Any, str, str | None, str] | None:
+    """Return the usage, model, service tier and id that an ordinary chat reply states; None for any other reply."""
+    try:
+        if raw:
+            result = result.parse()  # the SDK keeps its result: the caller's parse is then free
+        said = _said(result.__dict__)
+    except Exception:
+        return None
+    usage, model, tier, response_id = said
+    if usage is None or type(model) is not str or type(response_id) is not str:
+        return None
+    return said if tier is None or type(tier) is str else None
+
+
 def of_raw(result: Any) -> Reply:
-    """Read a raw response through the SDK's own parse, which keeps its result: the caller's parse is then free."""
+    """Read a raw response through the SDK's own parse."""
     try:
         parsed = result.parse()
     except Exception:
@@ -60,10 +70,8 @@ def of_parsed(result: Any) -> Reply:
     except KeyError:
         said = tuple(map(facts.get, _SAID))
     usage, model, tier, response_id = said
-    if usage is not None:
-        usage = plain(usage)
-        if facts.get("output"):
-            usage = _with_tools(usage, facts["output"], facts.get("tools"))
+    if usage is not None and facts.get("output"):
+        usage = _with_tools(plain(usage), facts["output"], facts.get("tools"))
     if type(model) is not str or type(tier) is not str or type(response_id) is not str:
         model, tier, response_id = (each if type(each) is str else None for each in said[1:])
     return _new(Reply, (usage, model, tier, response_id, *_UNKNOWN))
@@ -84,42 +92,3 @@ def _with_tools(usage: Any, output: Any, tools: Any) -> Any:
         _containers.update(dict.fromkeys(new))
         calls["code_sessions"] = len(new)
     return {**usage, "server_side_tool_usage_details": calls}
-
-
-def plain(value: Any) -> Any:
-    """Return a parsed model as the JSON it came from: plain dicts, whatever the provider put there."""
-    kind = type(value)
-    inner = _inner.get(kind)
-    if inner is None:
-        inner = _inner_fields(kind)
-        if inner is None:
-            return value
-    raw: dict[str, Any] = value.__dict__
-    extra = value.__pydantic_extra__
-    if extra:
-        raw = {**raw, **extra}
-    elif inner:
-        raw = raw.copy()
-    for name in inner:
-        item = raw.get(name)
-        if item is not None:
-            raw[name] = item.__dict__ if type(item) in _flat and not item.__pydantic_extra__ else plain(item)
-    return raw
-
-
-def _inner_fields(kind: type) -> tuple[str, ...] | None:
-    """Return the fields of a model class that can hold a model, None when it is no model class."""
-    fields = getattr(kind, "model_fields", None)
-    if not isinstance(fields, Mapping):
-        return None
-    inner = tuple(name for name, field in fields.items() if not _scalar(field.annotation))
-    if len(_inner) < _KINDS_KEPT:
-        _inner[kind] = inner
-        if not inner:
-            _flat.add(kind)
-    return inner
-
-
-def _scalar(annotation: Any) -> bool:
-    parts = get_args(annotation)
-    return all(_scalar(part) for part in parts) if parts else annotation in _SCALARS

@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from attribkit import context, faults
 from attribkit.calls import LLMCall, Reply
-from attribkit.context import Scope, enter, leave, scope
+from attribkit.context import Scope, enter, in_force, leave, reset, scope
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.instrumentation.clients.headers import put
 from attribkit.instrumentation.clients.hosts import provider_at
-from attribkit.instrumentation.clients.parsed import KINDS, kind_of, of_parsed, of_raw
+from attribkit.instrumentation.clients.parsed import KINDS, kind_of, of_parsed, of_raw, said_of
 from attribkit.instrumentation.deferred import when_entered
 from attribkit.instrumentation.patching import Direct, Patch, takes
 from attribkit.instrumentation.streams import Items, abandon_if_dropped, watch, watch_async
@@ -34,8 +35,11 @@ itself off by putting back the method that it had found. Such a request is recor
 
 _RAW = "X-Stainless-Raw-Response"
 _OMITTED = frozenset({"Omit", "NotGiven"})
+_no_headers: set[type] = set()
+"""The SDKs' types for what was not given."""
 _PARAMETERS = ("self", "cast_to", "options", "stream", "stream_cls")
 _URLS_KEPT = 1024
+_asked = itemgetter("url", "method", "json_data", "extra_json", "headers")
 _new = tuple.__new__
 _KEPT = 1 << 22
 """Characters of a body, read piece by piece, that are looked at for its usage: the first or the last so many."""
@@ -54,13 +58,17 @@ class StainlessSDK:
     managers: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Context managers that ask for a stream where they are entered: module and class. (The asynchronous ones hold a
     coroutine, which knows where it was made.)"""
+    simple: ClassVar[frozenset[str]] = frozenset()
+    """The APIs of whose requests nothing has to be known but path, model and body."""
     omits_later: ClassVar[bool] = False
     """True when a body still holds what was not given, to be left out when it is sent."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._apis = self.apis
+        self._name = self.name
         self._told_whole = type(self).url_of is not StainlessSDK.url_of
+        simple = {} if self.omits_later or self._told_whole else self.apis
+        self._simple = {path: api for path, api in simple.items() if api in self.simple}
         self._urls: dict[int, tuple[Any, str, str, str | None]] = {}
         self._hidden = False
         """True once a call came by a subclass's own method: it may come by the base class's too."""
@@ -92,6 +100,9 @@ class StainlessSDK:
     def polled(self, operation: Operation, path: str, result: Any) -> None:
         """Look at the reply to a request about work that goes on apart from requests."""
 
+    def answered(self, operation: Operation, result: Any) -> None:
+        """Look at the reply to a request whose work goes on after it."""
+
     def of_text(self, text: str) -> Reply:
         """Return the facts of a body that the caller read as text: JSON, or server-sent events up to their end."""
         raise NotImplementedError
@@ -108,36 +119,24 @@ class StainlessSDK:
     def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
         """Return the operation of one request, None when our own reading of it failed."""
         try:
-            said = options.__dict__.get  # a pydantic model: to ask it for an attribute costs four times as much
-            path, method, body, url = said("url"), said("method"), said("json_data"), client._base_url
+            # A pydantic model: to ask it for an attribute costs four times as much.
+            path, method, body, extra, headers = _asked(options.__dict__)
+            api = self._simple.get(path)
+            if api is None or extra or method != "post" or type(body) is not dict:
+                return self.begin_any(client, options, stream, wait)
+            url = client._base_url
             known = self._urls.get(id(url))
             if known is None or known[0] is not url:
                 known = self._base(client, url)
             _, base, provider, region = known
-            api = method == "post" and self._apis.get(path)
-            if not api:
-                if path.startswith("http"):
-                    base, path = path, ""
-                api = self.api_of(method, path)
-            model = None
-            if type(body) is dict or isinstance(body, Mapping):
-                if self.omits_later:
-                    body = {key: value for key, value in body.items() if type(value).__name__ not in _OMITTED}
-                extra = said("extra_json")
-                if extra:
-                    body = {**body, **extra}
-                model = body.get("model")
-                if type(model) is not str:
-                    model = None
-                if said("files"):
-                    body = None
-            else:
-                body = None
-            here = context.in_force()
-            if self._told_whole:
-                base = self.url_of(base, path)
-            call = _new(LLMCall, (self.name, provider, api, base, model, stream, body, None, False, region))
-            operation = self._pipeline.begin(call, here.attribution, here.hop, wait)
+            model = body.get("model")
+            if type(model) is not str:
+                model = None
+            here = in_force()
+            call = _new(LLMCall, (self._name, provider, api, base, model, stream, body, None, False, region))
+            operation = self._pipeline.begin(call, here.attribution, here.hop, wait, here.operation)
+            if not client._custom_headers and (type(headers) in _no_headers or _set_by_sdk(headers)):
+                operation.alike = type(client)
             if stream:
                 _keep_raw(operation, options)
             return operation
@@ -147,8 +146,47 @@ class StainlessSDK:
             faults.note(f"{self.name}.begin", fault)
             return None
 
+    def begin_any(self, client: Any, options: Any, stream: bool, wait: bool) -> Operation | None:
+        """Return the operation of a request of any kind. Raises what refuses it."""
+        said = options.__dict__.get
+        path, method, body, url = said("url"), said("method"), said("json_data"), client._base_url
+        known = self._urls.get(id(url))
+        if known is None or known[0] is not url:
+            known = self._base(client, url)
+        _, base, provider, region = known
+        api = method == "post" and self.apis.get(path)
+        if not api:
+            if path.startswith("http"):
+                base, path = path, ""
+            api = self.api_of(method, path)
+        model = None
+        if isinstance(body, Mapping):
+            if self.omits_later:
+                body = {key: value for key, value in body.items() if type(value).__name__ not in _OMITTED}
+            extra = said("extra_json")
+            if extra:
+                body = {**body, **extra}
+            model = body.get("model")
+            if type(model) is not str:
+                model = None
+            if said("files"):
+                body = None
+        else:
+            body = None
+        here = in_force()
+        if self._told_whole:
+            base = self.url_of(base, path)
+        call = _new(LLMCall, (self.name, provider, api, base, model, stream, body, None, False, region))
+        operation = self._pipeline.begin(call, here.attribution, here.hop, wait, here.operation)
+        if stream:
+            _keep_raw(operation, options)
+        return operation
+
     def request(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._request(*_named(wrapped, instance, *args, **kwargs))
+        call, client, cast_to, options, stream, stream_cls = _named(wrapped, instance, *args, **kwargs)
+        request = self._requesting([None])
+        request.__wrapped__ = call
+        return request(client, cast_to, options, stream=stream, stream_cls=stream_cls)
 
     def request_on_subclass(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._hidden = True
@@ -164,12 +202,38 @@ class StainlessSDK:
         return self.request_async(wrapped, instance, args, kwargs)
 
     def _direct_request(self, original: Any, switch: list[None]) -> Any:
-        def request(client: Any, cast_to: Any, options: Any, *, stream: Any = False, stream_cls: Any = None) -> Any:
-            if switch:
-                return self._request(request.__wrapped__, client, cast_to, options, stream, stream_cls)  # type: ignore[attr-defined]
-            return original(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+        return self._requesting(switch) if takes(original, *_PARAMETERS) else None
 
-        return request if takes(original, *_PARAMETERS) else None
+    def _requesting(self, switch: list[None]) -> Any:
+        """Return a function that stands in the place of the one that becomes its `__wrapped__`."""
+        begin, settle = self.begin, self.settle
+
+        def request(client: Any, cast_to: Any, options: Any, *, stream: Any = False, stream_cls: Any = None) -> Any:
+            wrapped = own["__wrapped__"]
+            if not switch or (self._hidden and _begun()):
+                return wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+            operation = begin(client, options, stream is True)
+            if operation is None:
+                return wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+            if operation.more is not None and operation.body is not None:
+                options = _with_body(options, operation.body)
+            token = enter(Scope(operation.attribution, operation.hop, operation))
+            try:
+                result = wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
+            except BaseException as error:
+                operation.fail(error, http_status=getattr(error, "status_code", None))
+                raise
+            finally:
+                reset(token)
+            if operation.call[2]:
+                if not operation.closed:
+                    settle(operation, result)
+            elif operation.later is not None:
+                self.polled(operation, options.url, result)
+            return result
+
+        own = vars(request)
+        return request
 
     def _direct_request_async(self, original: Any, switch: list[None]) -> Any:
         async def request(
@@ -181,30 +245,6 @@ class StainlessSDK:
 
         return request if takes(original, *_PARAMETERS) else None
 
-    def _request(self, wrapped: Any, client: Any, cast_to: Any, options: Any, stream: Any, stream_cls: Any) -> Any:
-        if self._hidden and _begun():
-            return wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
-        operation = self.begin(client, options, stream is True)
-        if operation is None:
-            return wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
-        if operation.body is not None:
-            options = _with_body(options, operation.body)
-        inner = Scope(operation.attribution, operation.hop, operation)
-        token = enter(inner)
-        try:
-            result = wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
-        except BaseException as error:
-            operation.fail(error, http_status=getattr(error, "status_code", None))
-            raise
-        finally:
-            leave(token, inner)
-        if operation.call[2]:
-            if not operation.closed:
-                self.settle(operation, result)
-        elif operation.later is not None:
-            self.polled(operation, options.url, result)
-        return result
-
     async def _request_async(
         self, wrapped: Any, client: Any, cast_to: Any, options: Any, stream: Any, stream_cls: Any
     ) -> Any:
@@ -213,11 +253,12 @@ class StainlessSDK:
         operation = self.begin(client, options, stream is True, False)
         if operation is None:
             return await wrapped(client, cast_to, options, stream=stream, stream_cls=stream_cls)
-        if operation.waits:
-            await operation.admitted()
-            _keep_raw(operation, options)
-        if operation.body is not None:
-            options = _with_body(options, operation.body)
+        if operation.more is not None:
+            if operation.waits:
+                await operation.admitted()
+                _keep_raw(operation, options)
+            if operation.body is not None:
+                options = _with_body(options, operation.body)
         inner = Scope(operation.attribution, operation.hop, operation)
         token = enter(inner)
         context.moved()
@@ -241,22 +282,29 @@ class StainlessSDK:
     def settle(self, operation: Operation, result: Any) -> None:
         """Close the operation with what came back, unless that is still to be read."""
         try:
-            kind = KINDS.get(type(result)) or kind_of(result)
+            call, kind = operation.call, KINDS.get(type(result)) or kind_of(result)
+            if call[2] == "chat" and not call[5] and kind != "later":
+                said = said_of(result, kind == "raw")
+                if said is not None:
+                    operation.finish_with(*said)
+                    return
             if kind == "later":
-                if operation.call.stream or not hasattr(getattr(result, "http_response", None), "_content"):
+                if call.stream or not hasattr(getattr(result, "http_response", None), "_content"):
                     if not hasattr(result, "http_response"):
                         abandon_if_dropped(result, operation)
                     return  # its proxy closes the operation when it has been read
                 reply = self.of_unparsed(result)
             elif kind == "raw":
-                if operation.call.stream:
+                if call.stream:
                     return
                 reply = of_raw(result)
             else:
                 reply = of_parsed(result)
             if reply.usage is None:
-                reply = reply._replace(usage=self.counted(operation.call, result))
+                reply = reply._replace(usage=self.counted(call, result))
             operation.finish(reply)
+            if operation.later is not None:
+                self.answered(operation, result)
         except Exception as fault:
             faults.note(f"{self.name}.settle", fault)
 
@@ -368,6 +416,16 @@ def _begun() -> bool:
     return type(operation) is Operation and operation.attempt is None and not operation.closed
 
 
+def _set_by_sdk(headers: Any) -> bool:
+    """Return whether no header of one request is the user's."""
+    if type(headers) is dict:
+        return len(headers) == (_RAW in headers)
+    if type(headers).__name__ in _OMITTED:
+        _no_headers.add(type(headers))
+        return True
+    return False
+
+
 def _keep_raw(operation: Operation, options: Any) -> None:
     """Ask for no usage chunk where it could not be hidden from the caller."""
     if operation.hides_usage_chunk and _read_raw(options):
@@ -411,11 +469,12 @@ def _build_request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: d
 
 def _direct_build_request(original: Any, switch: list[None]) -> Any:
     def build_request(client: Any, options: Any, *, retries_taken: int = 0) -> Any:
-        request = build_request.__wrapped__(client, options, retries_taken=retries_taken)  # type: ignore[attr-defined]
+        request = own["__wrapped__"](client, options, retries_taken=retries_taken)
         if switch:
             _begin_attempt(client, request)
         return request
 
+    own = vars(build_request)
     return build_request if takes(original, "self", "options", "retries_taken") else None
 
 
@@ -424,10 +483,12 @@ def _begin_attempt(client: Any, request: Any) -> None:
     operation = scope().operation
     if type(operation) is Operation and not operation.closed:
         try:
-            headers = operation.next_attempt().headers
+            attempt = operation.next_attempt()
             request.extensions[EXTENSION] = operation
-            if headers:
-                operation.added = put(request.headers, headers)
+            if attempt.shared or attempt.fresh:
+                added = put(request.headers, attempt, operation.alike)
+                if added is not None:
+                    operation.added = added
         except Exception as fault:
             faults.note("sdk.build_request", fault)
     elif operation is None:

@@ -12,9 +12,10 @@ from attribkit.attribution import Attribution
 from attribkit.context import Scope, adopted, bound, in_force, restored, well_known
 from attribkit.instrumentation.patching import Patch
 
-__all__ = ["adopt", "captured", "completed", "config_of", "named", "patches"]
+__all__ = ["NAMES", "adopt", "captured", "completed", "config_of", "named", "patches"]
 
-_NAMES = ("tenant_id", "workflow_id", "workflow")
+NAMES = frozenset(("tenant_id", "workflow_id", "workflow"))
+"""A run's metadata that hold one of these may say who the run is for."""
 
 
 # -- what the app says in its config ----------------------------------------------------------------------------------
@@ -25,9 +26,9 @@ def named(metadata: object) -> dict[str, str] | None:
 
     What we have put there ourselves is no word of the app's.
     """
-    if not metadata or (type(metadata) is not dict and not isinstance(metadata, Mapping)):
+    if not metadata or (type(metadata) is not dict and not isinstance(metadata, Mapping)) or NAMES.isdisjoint(metadata):
         return None
-    for name in _NAMES:
+    for name in NAMES:
         value = metadata.get(name)
         if value is not None and type(value) is not _Said:
             return well_known({key: value for key, value in metadata.items() if type(value) is not _Said})
@@ -72,7 +73,7 @@ def adopt() -> Callable[[], None]:
 def completed(metadata: object) -> Scope | None:
     """Return the scope that `metadata` completes, None when it adds nothing."""
     try:
-        found = named(metadata)
+        found = None if metadata is _told else named(metadata)
         if not found:
             return None
         here = in_force()
@@ -127,48 +128,64 @@ class _Said(str):
 
 _said: tuple[Attribution | None, dict[str, _Said]] = None, {}
 """The latest attribution and what is said of it: the runs of one scope come in a row."""
+_told: dict[str, Any] = {}
+"""The latest metadata that hold our words and none of the app's."""
 
 
 def _configure(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Every run's callback manager is made here: LangSmith and other handlers read its metadata."""
     manager = wrapped(*args, **kwargs)
-    _tell(manager)
+    if manager.handlers:
+        _tell(manager)
     return manager
 
 
 def _direct_configure(original: Any, switch: list[None]) -> Any:
     def configure(*args: Any, **kwargs: Any) -> Any:
-        manager = configure.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
-        if switch:
+        manager = own["__wrapped__"](*args, **kwargs)
+        if switch and manager.handlers:
             _tell(manager)
         return manager
 
+    own = vars(configure)
     return configure
 
 
 def _tell(manager: Any) -> None:
+    global _told
+    """Say who a run is for whose handlers hear of it. The runs inside it say it themselves."""
     here = context.scope().attribution
-    if here.fields:
-        try:
-            _say(manager, here)
-        except Exception as fault:
-            faults.note("langchain.configure", fault)
+    if not here.fields:
+        return
+    try:
+        known, values = _said
+        if known is not here:
+            values = _saying(here)
+        there = manager.metadata
+        if values.keys().isdisjoint(there):
+            # What add_metadata does with texts; it looks for nested tables in all that is there, twice.
+            manager.metadata = told = {**there, **values}
+            manager.inheritable_metadata = {**manager.inheritable_metadata, **values}
+            if NAMES.isdisjoint(there):
+                _told = told
+        else:
+            _tell_anew(manager, there, values)
+    except Exception as fault:
+        faults.note("langchain.configure", fault)
 
 
-def _say(manager: Any, here: Attribution) -> None:
+def _saying(here: Attribution) -> dict[str, _Said]:
     global _said
-    known, values = _said
-    if known is not here:
-        values = {key: _Said(value) for key, value in here.fields}
-        _said = here, values
-    there = manager.metadata
-    key = here.fields[0][0]
-    if there.get(key) is values[key]:
+    _said = here, {key: _Said(value) for key, value in here.fields}
+    return _said[1]
+
+
+def _tell_anew(manager: Any, there: dict[str, Any], values: dict[str, _Said]) -> None:
+    """Say who a run is for where its metadata say something already: we may, of a run outside it, or the app."""
+    first = next(iter(values))
+    if there.get(first) is values[first]:
         return  # inherited from a run of the same scope
-    new: dict[str, Any] = values
-    if not values.keys().isdisjoint(there):
-        new = {key: value for key, value in values.items() if key not in there or type(there[key]) is _Said}
-    # What add_metadata does with texts; it looks for nested tables in all that is there, twice.
+    new = {key: value for key, value in values.items() if key not in there or type(there[key]) is _Said}
     manager.metadata = {**there, **new}
     manager.inheritable_metadata = {**manager.inheritable_metadata, **new}
 

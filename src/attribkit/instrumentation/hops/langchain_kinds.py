@@ -31,9 +31,18 @@ class Kinds:
             self.below[kind, stream] = kind.__module__.startswith("langchain_")
 
 
+_globals: Any = None
+"""LangChain's module of settings, once it is imported."""
+
+
 def _cache_in_use(model: Any) -> bool:
+    global _globals
     cache = getattr(model, "cache", None)
     if cache is not None:
         return cache is not False
-    known = sys.modules.get("langchain_core.globals")
-    return getattr(known, "_llm_cache", None) is not None
+    if _globals is None:
+        _globals = sys.modules.get("langchain_core.globals")
+    try:
+        return _globals._llm_cache is not None
+    except AttributeError:
+        return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attribkit import faults
 from attribkit.context import bound
 from attribkit.instrumentation.first_call import FirstCall
-from attribkit.instrumentation.hops.langchain import captured, completed, config_of
+from attribkit.instrumentation.hops.langchain import NAMES, captured, completed, config_of
 from attribkit.instrumentation.hops.langchain_kinds import Kinds
 from attribkit.instrumentation.hops.runnables import INSIDE
 from attribkit.instrumentation.patching import Direct, Patch, Wrapper, takes
@@ -36,10 +36,17 @@ class _Models:
         """Where a client sees the calls and the run's metadata add nothing, there is nothing to do."""
 
         def generate(model: Any, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> Any:
-            wrapped: Any = generate.__wrapped__  # type: ignore[attr-defined]
-            there = completed(getattr(run_manager, "metadata", None)) if switch else None
-            if not switch or (there is None and self._kinds.seen_below(model, False)):
-                return wrapped(model, messages, stop=stop, run_manager=run_manager, **more)
+            wrapped, there = own["__wrapped__"], None
+            if switch:
+                try:
+                    if not NAMES.isdisjoint(run_manager.metadata):
+                        there = completed(run_manager.metadata)
+                except (AttributeError, TypeError):
+                    pass  # a run without metadata
+            if not switch or (there is None and seen_below(model, False)):
+                if not more:
+                    return wrapped(model, messages, stop, run_manager)
+                return wrapped(model, messages, stop, run_manager, **more)
             try:
                 generated = self._metering.one().generated
             except Exception as fault:
@@ -48,6 +55,7 @@ class _Models:
             arguments = {"stop": stop, "run_manager": run_manager, **more}
             return generated(types.MethodType(wrapped, model), model, (messages,), arguments, there)
 
+        own, seen_below = vars(generate), self._kinds.seen_below
         return generate if takes(original, "self", "messages", "stop", "run_manager", more=True) else None
 
     def stream(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

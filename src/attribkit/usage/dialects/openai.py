@@ -22,6 +22,7 @@ __all__ = [
     "from_request",
     "from_responses",
     "plain_chat",
+    "text_counts",
     "tool_calls",
     "with_tools",
 ]
@@ -35,39 +36,99 @@ _counts_of = itemgetter("prompt_tokens", "completion_tokens", "prompt_tokens_det
 _new = tuple.__new__
 
 
-def plain_chat(payload: Mapping[str, Any]) -> Usage | None:
-    """Read a payload of text tokens, cached or not, as nearly all are; None for any other. On every call's path."""
+Counts = tuple[tuple[tuple[str, int], ...], int, int]
+"""Meters of text, reasoning tokens, and all input tokens."""
+
+
+def text_counts(payload: Any) -> Counts | None:
+    """Read a payload of text tokens, cached or not, as nearly all are, JSON or a model; None for any other."""
+    if type(payload) is not dict:
+        return model_counts(payload)
     try:
         prompt, completion, asked, made = _counts_of(payload)
-        cached = reasoning = 0
         # What the details say beside 0 and null: audio, images and predictions are not for here.
-        said = [*filter(None, asked.values())]
-        if said:
-            cached = asked.get("cached_tokens")
-            if len(said) > 1 or not cached:
-                return None
-        said = [*filter(None, made.values())]
-        if said:
-            reasoning = made.get("reasoning_tokens")
-            if len(said) > 1 or not reasoning:
-                return None
-    except (KeyError, TypeError, AttributeError):
-        return None
-    if type(prompt) is not int or type(completion) is not int or type(cached) is not int or type(reasoning) is not int:
-        return None
-    if not 0 <= cached <= prompt or completion < 0 or reasoning < 0 or prompt + completion + reasoning > MOST:
+        cached = 0 if asked is None else _only(asked, "cached_tokens")
+        reasoning = 0 if made is None else _only(made, "reasoning_tokens")
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
     if len(payload) > 5 and not _CACHED_ELSEWHERE.isdisjoint(payload):  # the four and their total are five
         return None
-    meters: tuple[tuple[str, int], ...]
+    return _counted(prompt, completion, cached, reasoning)
+
+
+def model_counts(usage: Any) -> Counts | None:
+    """The same for the SDK's model of such a payload. On every call's path."""
+    try:
+        if usage.__pydantic_extra__:
+            return None
+        prompt, completion, asked, made = _counts_of(usage.__dict__)
+        cached = reasoning = 0
+        if asked is not None:
+            if asked.__pydantic_extra__:
+                return None
+            details = asked.__dict__
+            said = details.values()
+            if any(said):
+                (cached,) = filter(None, said)
+                if cached is not details["cached_tokens"]:
+                    return None
+        if made is not None:
+            if made.__pydantic_extra__:
+                return None
+            details = made.__dict__
+            said = details.values()
+            if any(said):
+                (reasoning,) = filter(None, said)
+                if reasoning is not details["reasoning_tokens"]:
+                    return None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+    if (
+        type(prompt) is int
+        and type(completion) is int
+        and type(cached) is int
+        and not reasoning
+        and 0 < cached < prompt
+        and completion > 0
+        and prompt + completion <= MOST
+    ):
+        return (("input", prompt - cached), ("cache_read", cached), ("output", completion)), 0, prompt
+    return _counted(prompt, completion, cached, reasoning)
+
+
+def _only(details: Mapping[str, Any], name: str) -> Any:
+    """Return what `details` say under `name`, 0 for nothing. Raises ValueError where they say anything else."""
+    (said,) = [*filter(None, details.values())] or (0,)
+    if said and said is not details.get(name):
+        raise ValueError(name)
+    return said
+
+
+def _counted(prompt: Any, completion: Any, cached: Any, reasoning: Any) -> Counts | None:
+    if type(prompt) is not int or type(completion) is not int or prompt > MOST or completion > MOST:
+        return None
+    if reasoning and (type(reasoning) is not int or not 0 < reasoning <= MOST):
+        return None
     if cached:
-        meters = (("input", prompt - cached), ("cache_read", cached), ("output", completion))
-        if cached == prompt or not completion:
-            meters = tuple(meter for meter in meters if meter[1])
-    elif prompt and completion:
-        meters = (("input", prompt), ("output", completion))
-    else:
-        meters = (("input", prompt),) if prompt else (("output", completion),) if completion else ()
+        if type(cached) is not int or cached < 0:
+            return None
+        if cached < prompt and completion > 0:
+            return (("input", prompt - cached), ("cache_read", cached), ("output", completion)), reasoning, prompt
+    elif prompt > 0 and completion > 0:
+        return (("input", prompt), ("output", completion)), reasoning, prompt
+    if cached > prompt or prompt < 0 or completion < 0:
+        return None
+    split = ("input", prompt - cached), ("cache_read", cached), ("output", completion)
+    meters = tuple(meter for meter in split if meter[1])  # one of 0 is left out
+    return (meters, reasoning, prompt) if meters else None
+
+
+def plain_chat(payload: Any) -> Usage | None:
+    """Return the usage of a payload that `text_counts` reads."""
+    counts = text_counts(payload)
+    if counts is None:
+        return None
+    meters, reasoning, _ = counts
     return _new(Usage, (meters, reasoning, True, (), None, None, None, None, None, None, ()))
 
 

@@ -132,23 +132,27 @@ def place() -> object:
 
 # -- adopted fields ---------------------------------------------------------------------------------------------------
 
-Adopter = Callable[[], Mapping[str, str] | None]
-_adopters: tuple[Adopter, ...] = ()
+Adopter = Callable[[Any], Mapping[str, str] | None]
+_adopters: tuple[tuple[Callable[[], Any], Adopter], ...] = ()
 _disowners: tuple[Callable[[], object], ...] = ()
 
 
-def add_adopter(adopter: Adopter, disown: Callable[[], object] = lambda: None) -> Callable[[], None]:
-    """Ask `adopter` at every call for fields that a framework carries. Return a function that takes it off again.
+def add_adopter(
+    carried: Callable[[], Any], adopter: Adopter, disown: Callable[[], object] = lambda: None
+) -> Callable[[], None]:
+    """Ask at every call for what a framework has `carried`; where that is something, `adopter` returns the fields it
+    holds. Return a function that takes it off again.
 
     `disown` makes the framework carry none from here on, in the context in which it is called.
     """
     global _adopters, _disowners
-    _adopters = (*_adopters, adopter)
+    entry = carried, adopter
+    _adopters = (*_adopters, entry)
     _disowners = (*_disowners, disown)
 
     def remove() -> None:
         global _adopters, _disowners
-        _adopters = tuple(a for a in _adopters if a is not adopter)
+        _adopters = tuple(a for a in _adopters if a is not entry)
         _disowners = tuple(d for d in _disowners if d is not disown)
 
     return remove
@@ -163,10 +167,12 @@ def in_force() -> Scope:
     here = _current.get()
     if _origins is not None:
         here = _origins.resolved(here)
-    for adopter in _adopters:
-        found = adopter()
-        if found:
-            here = adopted(here, found)
+    for carried, adopter in _adopters:
+        there = carried()
+        if there:
+            found = adopter(there)
+            if found:
+                here = adopted(here, found)
     return here
 
 

@@ -135,7 +135,11 @@ class StainlessSDK:
             here = in_force()
             call = _new(LLMCall, (self._name, provider, api, base, model, stream, body, None, False, region))
             operation = self._pipeline.begin(call, here.attribution, here.hop, wait, here.operation)
-            if not client._custom_headers and (type(headers) in _no_headers or _set_by_sdk(headers)):
+            if not client._custom_headers and (
+                len(headers) == (_RAW in headers)
+                if type(headers) is dict
+                else type(headers) in _no_headers or _given_none(headers)
+            ):
                 operation.alike = type(client)
             if stream:
                 _keep_raw(operation, options)
@@ -416,14 +420,11 @@ def _begun() -> bool:
     return type(operation) is Operation and operation.attempt is None and not operation.closed
 
 
-def _set_by_sdk(headers: Any) -> bool:
-    """Return whether no header of one request is the user's."""
-    if type(headers) is dict:
-        return len(headers) == (_RAW in headers)
+def _given_none(headers: Any) -> bool:
+    """Return whether one request was given no headers; remember how the SDK says so."""
     if type(headers).__name__ in _OMITTED:
         _no_headers.add(type(headers))
-        return True
-    return False
+    return type(headers) in _no_headers
 
 
 def _keep_raw(operation: Operation, options: Any) -> None:

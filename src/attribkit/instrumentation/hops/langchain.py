@@ -55,11 +55,9 @@ def adopt() -> Callable[[], None]:
         if running is None or not on:
             return
 
-        def fields() -> Mapping[str, str] | None:
-            config = running.get()
-            return named(config.get("metadata")) if config else None
-
-        undo.append(context.add_adopter(fields, lambda: running.set(None)))
+        undo.append(
+            context.add_adopter(running.get, lambda config: named(config.get("metadata")), lambda: running.set(None))
+        )
 
     def remove() -> None:
         on.clear()

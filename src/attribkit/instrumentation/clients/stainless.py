@@ -119,8 +119,10 @@ class StainlessSDK:
     def begin(self, client: Any, options: Any, stream: bool, wait: bool = True) -> Operation | None:
         """Return the operation of one request, None when our own reading of it failed."""
         try:
-            # A pydantic model: to ask it for an attribute costs four times as much.
-            path, method, body, extra, headers = _asked(options.__dict__)
+            try:  # a pydantic model: to ask it for an attribute costs four times as much
+                path, method, body, extra, headers = _asked(options.__dict__)
+            except KeyError:
+                return self.begin_any(client, options, stream, wait)
             api = self._simple.get(path)
             if api is None or extra or method != "post" or type(body) is not dict:
                 return self.begin_any(client, options, stream, wait)
@@ -487,7 +489,10 @@ def _begin_attempt(client: Any, request: Any) -> None:
             attempt = operation.next_attempt()
             request.extensions[EXTENSION] = operation
             if attempt.shared or attempt.fresh:
-                added = put(request.headers, attempt, operation.alike)
+                alike = operation.alike
+                if alike is not None:
+                    alike = alike, operation.target
+                added = put(request.headers, attempt, alike)
                 if added is not None:
                     operation.added = added
         except Exception as fault:

@@ -144,6 +144,38 @@ def test_a_users_header_is_not_overwritten(seen: Any) -> None:
     assert request.header_values("x-portkey-metadata") == ['{"mine":"1"}']
 
 
+class _OwnHeaders(openai.OpenAI):
+    @property
+    def default_headers(self) -> dict[str, Any]:
+        return {**super().default_headers, "X-Portkey-Span-Id": "mine"}
+
+
+def test_headers_of_the_user_stay_beside_calls_without_any(seen: Any) -> None:
+    """Requests that look alike are looked at once; one with headers of the user's does not look like the others."""
+    mine = {"X-Portkey-Metadata": '{"mine":"1"}'}
+    plain, with_own = seen.client(), seen.client(default_headers={"x-portkey-trace-id": "mine"})
+    subclass = _OwnHeaders(api_key="k", base_url=seen.base_url)
+    seen.opened.append(subclass)
+    for tenant in ("acme", "globex", "acme"):
+        with attribkit.attributed(tenant_id=tenant):
+            for _ in range(2):
+                for client in (plain, with_own, subclass, plain.with_options(default_headers={"x-other": "1"})):
+                    ask(client, "hi")
+                    client.chat.completions.with_raw_response.create(model=MODEL, messages=user("hi"))
+                ask(plain, "hi", extra_headers=mine)
+    requests = seen.requests()
+    names = ("x-portkey-metadata", "x-portkey-trace-id", "x-portkey-span-id")
+    said = [[request.header_values(name) for name in names] for request in requests]
+    assert all(len(values) == 1 for each in said for values in each)
+    per_round = [("", "", "")] * 2 + [("", "mine", "")] * 2 + [("", "", "mine")] * 2 + [("", "", "")] * 2
+    expected = [*per_round, (mine["X-Portkey-Metadata"], "", "")] * 6
+    assert len(said) == len(expected)
+    for each, wanted in zip(said, expected, strict=True):
+        assert [value for (value,), own in zip(each, wanted, strict=True) if own] == [own for own in wanted if own]
+        assert "mine" not in "".join(value for (value,), own in zip(each, wanted, strict=True) if not own)
+    assert [record.attribution.tenant_id for record in seen.records] == ["acme"] * 18 + ["globex"] * 18 + ["acme"] * 18
+
+
 def test_a_redirect_to_another_host_carries_nothing_of_ours(seen: Any, gateway: Any) -> None:
     from attribkit.testing import Gateway
 

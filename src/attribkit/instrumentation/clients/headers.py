@@ -25,8 +25,8 @@ names."""
 def put(there: Any, attempt: Attempt, alike: object = None) -> Headers | None:
     """Set each of an attempt's headers that is not there yet; return those that were set, None for all of them.
 
-    `alike`, where it is not None, says of a request that all its headers are its client's own, and where it goes: of two
-    with the same one, and as many headers, one is looked at.
+    `alike`, where it is not None, says of a request that all its headers are its client's own, and where it goes: of
+    two with the same one, and as many headers, one is looked at.
     """
     shared, fresh = attempt.shared, attempt.fresh
     fixed, free = _prepared.get(shared) or _prepare(shared)

@@ -929,3 +929,46 @@ def test_a_collection_that_frees_what_is_local_to_threads_stops_nothing() -> Non
     """Python 3.11 waits for ever where one begins while it lists the threads' frames."""
     ran = subprocess.run([sys.executable, "-c", AMID_GARBAGE], capture_output=True, text=True, timeout=60)
     assert ran.stdout == "done\n", ran.stderr
+
+
+@pytest.mark.parametrize("begins_in_scope", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("handed", ["coroutine", "callback"])
+def test_scopes_that_come_from_another_thread_into_a_loop(
+    handed: str, nested: bool, begins_in_scope: bool, on: On
+) -> None:
+    """No scope is ever opened in a loop: what one tenant's task makes there is its own where another's awaits it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    made: list[Any] = []
+    if not begins_in_scope:
+        thread.start()
+
+    def run(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(5)
+
+    async def make() -> None:
+        made.append(ask())
+
+    async def use() -> str | None:
+        result: str | None = await made.pop()
+        return result
+
+    with contextlib.ExitStack() as outer:
+        with attribkit.attributed(tenant_id="acme"):
+            if begins_in_scope:
+                thread.start()
+            if handed == "coroutine":
+                run(make())
+            else:
+                loop.call_soon_threadsafe(lambda: made.append(ask()))
+                run(asyncio.sleep(0))
+            if nested:
+                outer.enter_context(attribkit.attributed(tenant_id="globex"))
+                assert run(use()) == "acme"
+        if not nested:
+            with attribkit.attributed(tenant_id="globex"):
+                assert run(use()) == "acme"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -85,6 +85,14 @@ class _Origins:
                         coroutines.start()
             return self.awake
 
+    def entered_loop(self) -> None:
+        """A scope goes into a loop from another thread."""
+        try:
+            self._wake()
+            _steps_seen()
+        except Exception as fault:
+            faults.note("coroutines.entered_loop", fault)
+
     def opened(self, scope: Scope, at_once: bool = False) -> object:
         try:
             return self._wake().opened(scope, at_once, sys._getframe(1))
@@ -181,6 +189,16 @@ def _run_forever(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dic
             origins.awake.ended()
 
 
+def _from_thread(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A thread hands something to a loop of another: a scope can come in that was not opened in any loop."""
+    if not _stepping.on and _on and getattr(args[0] if args else None, "__module__", "") != "asyncio.futures":
+        given = kwargs.get("context")
+        scope = context.scope() if given is None else context.scope_of(given)
+        if scope is not EMPTY:
+            _on[0].entered_loop()
+    return wrapped(*args, **kwargs)
+
+
 def _forked() -> None:
     _creating.forked()
     _stepping.forked()
@@ -221,6 +239,9 @@ def patches() -> tuple[Patch, ...]:
         ),
         Patch("asyncio", "events.Handle._run", _step, "asyncio", "asyncio", standby=_stepping, replaces=True),
         Patch("asyncio", "base_events.BaseEventLoop.run_forever", _run_forever, "asyncio", "asyncio"),
+        Patch(
+            "asyncio", "base_events.BaseEventLoop.call_soon_threadsafe", _from_thread, "asyncio", "asyncio", hot=True
+        ),
         Patch("asyncio", "to_thread", _to_thread, "asyncio", "asyncio"),
         Patch("anyio.to_thread", "run_sync", _to_thread, "asyncio", "anyio"),
     )

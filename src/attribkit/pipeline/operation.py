@@ -15,13 +15,16 @@ from attribkit.cost import Cost
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.gateways.base import CallIds, Headers
 from attribkit.ids import new_id
+from attribkit.late import Late
 from attribkit.usage.model import NO_USAGE, Usage
-from attribkit.usage.read import TEXT_METERS, model_counts, read_usage, reads_text
 
 if TYPE_CHECKING:
     from attribkit.pipeline.order import Pipeline
     from attribkit.pipeline.ports import Guard, Route
     from attribkit.sinks import CallSpan, PlainSink, Sink
+    from attribkit.usage import read as usages
+else:
+    usages = Late("attribkit.usage.read")
 
 __all__ = ["Attempt", "Operation", "Target"]
 
@@ -273,7 +276,7 @@ class Operation:
         reservation: Any = self.reservation
         chunks = max(1, reply.chunks)
         try:
-            usage = read_usage(reply.usage, provider=self.call.provider or self.call.client, api=self.call.api)
+            usage = usages.read_usage(reply.usage, provider=self.call.provider or self.call.client, api=self.call.api)
             made = max(chunks, reply.characters // 4, usage.output_tokens if usage.known else 0)
             covered: int = reservation.output
             if made >= covered * 7 // 8 and self.pipeline.guard is not None:
@@ -334,7 +337,7 @@ class Operation:
         kind = pipeline.prices.kinds.get((call[:6], call[8:], asked, model, tier, self.hop))
         if kind is None or not kind.counts_text or not kind.since <= started < kind.until:
             return False
-        counts = model_counts(usage)
+        counts = usages.model_counts(usage)
         if counts is None:
             return False
         meters, reasoning, total = counts
@@ -409,7 +412,7 @@ class Operation:
             at=attempt.started_ns,
         )
         record = self._record(attempt, "ok", usage, rate.cost, reply)
-        text = rate.prices.keys() >= TEXT_METERS and reads_text(call.provider or call.client, call.api)
+        text = rate.prices.keys() >= usages.TEXT_METERS and usages.reads_text(call.provider or call.client, call.api)
         return CallKind(record, rate.prices, rate.since, rate.until, rate.most_input, text)
 
     def abandon(self, reply: Reply, status: CallStatus = "abandoned", error: str | None = None) -> None:
@@ -500,7 +503,7 @@ class Operation:
 
     def _usage(self, reply: Reply) -> Usage:
         call = self.call
-        return read_usage(reply.usage, provider=call[1] or call[0], api=call[2])
+        return usages.read_usage(reply.usage, provider=call[1] or call[0], api=call[2])
 
     def _priced(self, reply: Reply, *, usage: Usage | None = None, cut: bool = False) -> tuple[Usage, Cost]:
         """Return usage and cost. A fault of ours in either leaves the row with an explicit "unpriced"."""

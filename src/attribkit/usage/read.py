@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from attribkit.late import Late
 from attribkit.usage.dialects import openai
 from attribkit.usage.model import NO_USAGE, Usage
 from attribkit.usage.models import plain
@@ -14,21 +14,10 @@ __all__ = ["TEXT_METERS", "model_counts", "read_usage", "reads_text"]
 
 if TYPE_CHECKING:
     from attribkit.usage.dialects import anthropic, bedrock, chat_servers, cohere, frameworks, gemini
-else:
-
-    class _Late:
-        """A dialect that is loaded when the first payload needs it: an app meets one or two of them."""
-
-        def __init__(self, name: str) -> None:
-            self._name = name
-
-        def __getattr__(self, function: str) -> Any:
-            found = getattr(import_module(f"attribkit.usage.dialects.{self._name}"), function)
-            setattr(self, function, found)
-            return found
-
-    anthropic, bedrock, chat_servers, cohere, frameworks, gemini = map(
-        _Late, ("anthropic", "bedrock", "chat_servers", "cohere", "frameworks", "gemini")
+else:  # an app meets one or two of them
+    anthropic, bedrock, chat_servers, cohere, frameworks, gemini = (
+        Late(f"{__package__}.dialects.{name}")
+        for name in ("anthropic", "bedrock", "chat_servers", "cohere", "frameworks", "gemini")
     )
 
 _Reader = Callable[[Mapping[str, Any]], Usage]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attribkit.calls import Reply
-from attribkit.usage.dialects.openai import tool_calls
-from attribkit.usage.models import plain
+from attribkit.late import Late
+
+if TYPE_CHECKING:
+    from attribkit.usage import models
+    from attribkit.usage.dialects import openai as usages
+else:
+    models, usages = Late("attribkit.usage.models"), Late("attribkit.usage.dialects.openai")
 
 __all__ = ["KINDS", "kind_of", "of_parsed", "of_raw", "said_of"]
 
@@ -71,7 +76,7 @@ def of_parsed(result: Any) -> Reply:
         said = tuple(map(facts.get, _SAID))
     usage, model, tier, response_id = said
     if usage is not None and facts.get("output"):
-        usage = _with_tools(plain(usage), facts["output"], facts.get("tools"))
+        usage = _with_tools(models.plain(usage), facts["output"], facts.get("tools"))
     if type(model) is not str or type(tier) is not str or type(response_id) is not str:
         model, tier, response_id = (each if type(each) is str else None for each in said[1:])
     return _new(Reply, (usage, model, tier, response_id, *_UNKNOWN))
@@ -82,7 +87,7 @@ def _with_tools(usage: Any, output: Any, tools: Any) -> Any:
     is billed once: to the call in which this process first sees it."""
     if type(output) is not list or type(usage) is not dict or "server_side_tool_usage_details" in usage:
         return usage
-    calls = tool_calls(output, tools)
+    calls = usages.tool_calls(output, tools)
     if not calls:
         return usage
     new = [one for one in calls.pop("code_containers", ()) if one not in _containers]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from attribkit import faults
 from attribkit.attribution import Attribution
-from attribkit.calls import CallKind, CallRecord, CallStatus, Hop, LLMCall, Reply
+from attribkit.calls import CallKind, CallRecord, CallStatus, Hop, LLMCall, Meters, Reply
 from attribkit.cost import Cost
 from attribkit.errors import AttributionRequired, BudgetExceeded
 from attribkit.gateways.base import CallIds, Headers
@@ -331,32 +331,14 @@ class Operation:
             return False
         if pipeline._listening():
             return False
-        started, call, asked = attempt.started_ns, self.call, None
-        if call[6] is not None and call[6].get("service_tier") is not None:
-            asked = self._asked_tier()
-        kind = pipeline.prices.kinds.get((call[:6], call[8:], asked, model, tier, self.hop))
-        if kind is None or not kind.counts_text or not kind.since <= started < kind.until:
+        kind = pipeline.prices.kinds.get(self._kind_key(model, tier))
+        if kind is None or not kind.counts_text or not kind.since <= attempt.started_ns < kind.until:
             return False
         counts = usages.model_counts(usage)
         if counts is None:
             return False
         meters, reasoning, total = counts
-        if (kind.most_input is not None and total > kind.most_input) or (
-            response_id is not None and len(response_id) > _LONGEST_ID
-        ):
-            return False
-        own = (
-            attempt.call_id,
-            self.operation_id,
-            attempt.number,
-            started,
-            perf_counter_ns() - attempt.begun,
-            attempt.first_chunk_ns,
-            response_id,
-            reasoning,
-        )
-        sink.plain(kind, self.attribution, own, meters)
-        return True
+        return self._leave(sink, kind, attempt, response_id, meters, reasoning, total)
 
     def _hand_on(self, sink: PlainSink, reply: Reply, usage: Usage) -> bool:
         """Hand a call on whose cost is counts times unit prices; False for any other call, or when someone needs the
@@ -365,8 +347,6 @@ class Operation:
         if attempt is None or usage[2:] != _PLAIN_USAGE or reply.http_status is not None or reply.estimated is not None:
             return False
         if self.later is not None or self.reply_headers is not None or attempt.http_status is not None:
-            return False
-        if reply.response_id is not None and len(reply.response_id) > _LONGEST_ID:
             return False
         if pipeline._listening():
             return False
@@ -380,25 +360,43 @@ class Operation:
         meters = usage[0]
         if not dict(meters).keys() <= kind.prices.keys():
             return False
-        if kind.most_input is not None and usage.input_tokens > kind.most_input:
+        return self._leave(sink, kind, attempt, reply.response_id, meters, usage[1], usage.input_tokens)
+
+    def _leave(
+        self,
+        sink: PlainSink,
+        kind: CallKind,
+        attempt: Attempt,
+        response_id: str | None,
+        meters: Meters,
+        reasoning: int,
+        total: int,
+    ) -> bool:
+        """Leave the products of `meters` and unit prices to `sink`; False where the kind's prices do not hold for so
+        many input tokens, or the reply's id is no ordinary one."""
+        if kind.most_input is not None and total > kind.most_input:
+            return False
+        if response_id is not None and len(response_id) > _LONGEST_ID:
             return False
         own = (
             attempt.call_id,
             self.operation_id,
             attempt.number,
-            started,
+            attempt.started_ns,
             perf_counter_ns() - attempt.begun,
             attempt.first_chunk_ns,
-            reply.response_id,
-            usage[1],
+            response_id,
+            reasoning,
         )
         sink.plain(kind, self.attribution, own, meters)
         return True
 
     def _kind_key(self, model: str | None, tier: str | None) -> tuple[object, ...]:
         """Return what calls of one kind have in common: the client, its URL, models, tiers, how they are sent."""
-        call = self.call
-        return call[:6], call[8:], self._asked_tier(), model, tier, self.hop
+        call, asked = self.call, None
+        if self.more is not None or (call[6] is not None and call[6].get("service_tier") is not None):
+            asked = self._asked_tier()
+        return call[:6], call[8:], asked, model, tier, self.hop
 
     def _kind(self, reply: Reply, usage: Usage, attempt: Attempt) -> CallKind:
         call = self.call

@@ -71,7 +71,7 @@ def adopt() -> Callable[[], None]:
 def completed(metadata: object) -> Scope | None:
     """Return the scope that `metadata` completes, None when it adds nothing."""
     try:
-        found = None if metadata is _told else named(metadata)
+        found = named(metadata)
         if not found:
             return None
         here = in_force()
@@ -126,8 +126,6 @@ class _Said(str):
 
 _said: tuple[Attribution | None, dict[str, _Said]] = None, {}
 """The latest attribution and what is said of it: the runs of one scope come in a row."""
-_told: dict[str, Any] = {}
-"""The latest metadata that hold our words and none of the app's."""
 
 
 def _configure(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -150,7 +148,6 @@ def _direct_configure(original: Any, switch: list[None]) -> Any:
 
 
 def _tell(manager: Any) -> None:
-    global _told
     """Say who a run is for whose handlers hear of it. The runs inside it say it themselves."""
     here = context.scope().attribution
     if not here.fields:
@@ -162,10 +159,8 @@ def _tell(manager: Any) -> None:
         there = manager.metadata
         if values.keys().isdisjoint(there):
             # What add_metadata does with texts; it looks for nested tables in all that is there, twice.
-            manager.metadata = told = {**there, **values}
+            manager.metadata = {**there, **values}
             manager.inheritable_metadata = {**manager.inheritable_metadata, **values}
-            if NAMES.isdisjoint(there):
-                _told = told
         else:
             _tell_anew(manager, there, values)
     except Exception as fault:

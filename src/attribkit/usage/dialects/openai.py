@@ -83,16 +83,6 @@ def model_counts(usage: Any) -> Counts | None:
                     return None
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    if (
-        type(prompt) is int
-        and type(completion) is int
-        and type(cached) is int
-        and not reasoning
-        and 0 < cached < prompt
-        and completion > 0
-        and prompt + completion <= MOST
-    ):
-        return (("input", prompt - cached), ("cache_read", cached), ("output", completion)), 0, prompt
     return _counted(prompt, completion, cached, reasoning)
 
 
